@@ -1,0 +1,248 @@
+"""The front door: lstsq and compress. Arguments are validated here, once; then the road runs.
+
+rows ──compress──▶ CompressedProblem ──solver──▶ Solution
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from .compressed import CompressedProblem
+from .errors import InvalidTypeError, InvalidValueError
+from .multipass import Direct
+from .onepass import FullyCompressed, PartiallyCompressed, RobustFullyCompressed, RobustPartiallyCompressed
+from .planning import default_sketch_size
+from .random import RandomLike
+from .sketches import SketchFamily, SketchOperator, SparseSign
+from .solution import Solution
+from .sources import source_of
+
+__all__ = ["SOLVERS", "compress", "lstsq"]
+
+SOLVERS = {
+    "full": FullyCompressed,
+    "partial": PartiallyCompressed,
+    "robust-full": RobustFullyCompressed,
+    "robust-partial": RobustPartiallyCompressed,
+    "direct": Direct,
+}
+
+
+def compress(
+    A: Any,
+    b: Any,
+    sketch: SketchFamily | SketchOperator | None = None,
+    *,
+    sketch_size: int | None = None,
+    rng: RandomLike = None,
+    row_offset: int = 0,
+    sample_weight: Any = None,
+    workers: int | None = None,
+) -> CompressedProblem:
+    """Read A and b once and keep a summary that every one-pass solver can answer from.
+
+    Parameters
+    ----------
+    A : (m, n) array_like, RowBlocks, or iterator of (A_block, b_block)
+        float32 or float64 in any memory order is used without a copy; integers, booleans and lists become float64.
+    b : (m,) or (m, k) array_like; None when A brings its own
+    sketch : SketchFamily or SketchOperator, default SparseSign()
+        With an operator, `sketch_size` and `rng` must be None: this is how parts are compressed that are added later.
+    sketch_size : int, optional
+        d, at least the family's `minimum_size`; default max(4n, 2·minimum_size).
+    rng : int, SeedSequence, Generator, Key or None
+        Fixes S; see `Key.of`.
+    row_offset : int, default 0
+        Index of the first row of A in the whole problem, for parts of one.
+    sample_weight : (m,) array_like, optional
+        Non-negative weights w of min Σ wᵢ(aᵢx − bᵢ)².
+    workers : int, optional
+        Threads; default RPCLS_NUM_THREADS or every processor at hand. The result does not depend on it.
+
+    Returns
+    -------
+    CompressedProblem
+
+    Raises
+    ------
+    InvalidValueError, InvalidTypeError
+        Arguments that do not fit.
+    NonFiniteError
+        NaN or infinity in the data; found without an extra sweep.
+    SourceError
+        The rows could not be read; the message names the block.
+
+    Notes
+    -----
+    One sweep, 2mn(ζ + 3) flops for a sparse sketch; memory beyond A at most twice the size of SA plus 64 MiB.
+
+    Examples
+    --------
+    >>> import numpy as np, rpcls
+    >>> rng = np.random.default_rng(0)
+    >>> A, b = rng.standard_normal((10_000, 20)), rng.standard_normal(10_000)
+    >>> S = rpcls.SparseSign().sample(80, rng=0)
+    >>> whole = rpcls.compress(A, b, S)
+    >>> parts = rpcls.compress(A[:6000], b[:6000], S) + rpcls.compress(A[6000:], b[6000:], S, row_offset=6000)
+    >>> bool(np.allclose(whole.SA, parts.SA)), parts.intervals
+    (True, ((0, 10000),))
+    """
+    if isinstance(row_offset, bool) or not isinstance(row_offset, int | np.integer):
+        raise InvalidTypeError(f"row_offset must be an int, got {type(row_offset).__name__} {row_offset!r}")
+    if row_offset < 0:
+        raise InvalidValueError(f"row_offset must be at least 0, got {row_offset}")
+    source = source_of(A, b, sample_weight=sample_weight, row_offset=int(row_offset), workers=workers)
+    return source.compress(_operator(sketch, sketch_size, rng, source.n_columns))
+
+
+def lstsq(
+    A: Any,
+    b: Any,
+    solver: Any = "auto",
+    *,
+    sketch: SketchFamily | SketchOperator | None = None,
+    sketch_size: int | None = None,
+    rtol: float | None = None,
+    rcond: float | None = None,
+    intercept: bool = False,
+    sample_weight: Any = None,
+    workers: int | None = None,
+    rng: RandomLike = None,
+) -> Solution:
+    """Solve min ‖Ax − b‖ for a tall A.
+
+    Parameters
+    ----------
+    A : (m, n) array_like, RowBlocks, or iterator of (A_block, b_block)
+    b : (m,) or (m, k) array_like; None when A brings its own
+    solver : str or solver value, default "auto"
+        "auto" and "direct" give LAPACK's answer. "full", "partial", "robust-full" and "robust-partial" read the rows once and
+        answer approximately from a sketch; a solver value, such as ``RobustPartiallyCompressed(rho=0.1)``, carries
+        settings.
+    sketch, sketch_size, rng
+        As in `compress`; only for solvers that sketch.
+    rtol : float in (0, 1), optional
+        Wanted ‖A(x − x*)‖ / ‖Ax*‖. Solvers of full accuracy meet any; one-pass solvers cannot promise one and refuse it.
+    rcond : float in [0, 1), optional
+        "auto" and "direct" only: singular values below rcond·σ_max count as zero. By default rank is decided on unit-norm
+        columns at max(m, n)·eps, so that the scaling of columns never costs rank.
+    intercept : bool, default False
+        Add a free constant, returned as `Solution.intercept`.
+    sample_weight, workers
+        As in `compress`.
+
+    Returns
+    -------
+    Solution
+
+    Raises
+    ------
+    InvalidValueError, InvalidTypeError, NonFiniteError, SourceError
+        As in `compress`.
+
+    Warns
+    -----
+    ConvergenceWarning
+        The answer is not what was asked for; `Solution.status` says why.
+
+    Notes
+    -----
+    Rank-deficient problems get the solution of minimum norm. The inputs are never changed.
+
+    Examples
+    --------
+    >>> import numpy as np, rpcls
+    >>> rng = np.random.default_rng(0)
+    >>> A = rng.standard_normal((10_000, 5))
+    >>> b = A @ np.arange(5) + rng.standard_normal(10_000)
+    >>> np.round(rpcls.lstsq(A, b).x, 1) + 0
+    array([0., 1., 2., 3., 4.])
+    >>> rpcls.lstsq(A, b, "robust-partial", sketch_size=200, rng=0).sweeps
+    1
+    """
+    solver = _solver(solver, rcond)
+    if not isinstance(intercept, bool | np.bool_):
+        raise InvalidTypeError(f"intercept must be True or False, got {intercept!r}")
+    began = time.perf_counter()
+    source = source_of(A, b, sample_weight=sample_weight, intercept=bool(intercept), workers=workers)
+    wanted = solver.sketch(source.shape, source.dtype)
+    _check_rtol(rtol, solver, wanted)
+    if wanted is None:
+        given = [n for n, v in (("sketch", sketch), ("sketch_size", sketch_size), ("rng", rng)) if v is not None]
+        if given:
+            raise InvalidValueError(
+                f"{solver!r} uses no sketch, so {' and '.join(given)} must be None; "
+                f"for a one-pass answer name a solver, such as 'robust-partial'"
+            )
+        problem = None
+    else:
+        family, size = wanted
+        if sketch is None:
+            sketch, sketch_size = family, size if sketch_size is None else sketch_size
+        problem = source.compress(_operator(sketch, sketch_size, rng, source.n_columns))
+        if intercept:
+            problem = problem.centered()
+    solution = solver.solve(problem, source)
+    timings = {**solution.timings, "total": time.perf_counter() - began}
+    return replace(solution, timings=MappingProxyType(timings), columns=solution.columns or source.columns)
+
+
+def _operator(sketch: Any, sketch_size: int | None, rng: RandomLike, n: int) -> SketchOperator:
+    if isinstance(sketch, SketchOperator):
+        for name, value in (("sketch_size", sketch_size), ("rng", rng)):
+            if value is not None:
+                raise InvalidValueError(
+                    f"{name} must be None with an operator, which fixes it already, got {value!r}; "
+                    f"pass the family {sketch.family!r} to choose another"
+                )
+        return sketch
+    if sketch is None:
+        sketch = SparseSign()
+    if not isinstance(sketch, SketchFamily):
+        raise InvalidTypeError(
+            f"sketch must be a family such as rpcls.SparseSign() or an operator that it sampled, got {sketch!r}"
+        )
+    if sketch_size is None:
+        sketch_size = default_sketch_size(n, sketch)
+    elif isinstance(sketch_size, int | np.integer) and sketch_size < sketch.minimum_size:
+        raise InvalidValueError(
+            f"sketch_size must be at least {sketch.minimum_size} for {sketch!r}, got {sketch_size}; "
+            f"leave it None for max(4n, {2 * sketch.minimum_size}) = {default_sketch_size(n, sketch)}"
+        )
+    return sketch.sample(sketch_size, rng=rng)
+
+
+def _solver(solver: Any, rcond: Any) -> Any:
+    if isinstance(solver, str):
+        if solver == "auto":
+            solver = "direct"  # until a certified solver is faster, LAPACK: nobody gets an approximation unasked
+        if solver not in SOLVERS:
+            names = ", ".join(repr(name) for name in ("auto", *SOLVERS))
+            raise InvalidValueError(f"solver must be one of {names} or a solver value, got {solver!r}")
+        solver = SOLVERS[solver]()
+    elif isinstance(solver, type) or not (hasattr(solver, "solve") and hasattr(solver, "sketch")):
+        hint = f"; make a value of it: {solver.__name__}()" if isinstance(solver, type) else ""
+        raise InvalidTypeError(f"solver must be a name or a solver value such as rpcls.Direct(), got {solver!r}{hint}")
+    if rcond is not None:
+        if not isinstance(solver, Direct):
+            raise InvalidValueError(f"rcond is for 'auto' and 'direct', which decide a rank; {solver!r} has none")
+        solver = replace(solver, rcond=rcond)
+    return solver
+
+
+def _check_rtol(rtol: Any, solver: Any, wanted: Any) -> None:
+    if rtol is None:
+        return
+    if isinstance(rtol, bool) or not isinstance(rtol, int | float | np.number):
+        raise InvalidTypeError(f"rtol must be a float, got {type(rtol).__name__} {rtol!r}")
+    if not 0 < rtol < 1:
+        raise InvalidValueError(f"rtol must be in (0, 1), got {rtol}")
+    if wanted is not None:
+        raise InvalidValueError(
+            f"{solver!r} answers from one sketch and cannot promise rtol = {rtol}; leave solver='auto' for a promise"
+        )

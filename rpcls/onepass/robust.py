@@ -1,0 +1,156 @@
+"""The one-dimensional search behind both robust solvers.
+
+Both solutions lie on the ridge path of P = UΣVᵀ: y(μ) = (PᵀP + μI)⁻¹h with h = g (partial) or h = Pᵀq (full). Let c be
+Vᵀg or Uᵀq, c₀ the part of g outside range(Pᵀ), or of q outside range(P), and
+
+    κ(μ)² = Σ σ²c²/(σ²+μ)² / (Σ c²/(σ²+μ)² + ‖c₀‖²/μ²),
+
+a weighted mean of σ² that grows with μ. For partial κ = ‖Py‖/‖y‖, for full κ = μ‖y‖/‖q − Py‖, and the optimality
+conditions are
+
+    partial   ρ = μ/κ(μ)          full   ρ = κ(μ):
+
+one root of an increasing function each, found by Newton's method on the logarithms within a bracket, O(n) a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from ..linalg import Spectrum, gram_spectrum, times_power
+from ..linalg import spectrum as accurate_spectrum
+from .base import Answer, OnePass, Summary, warn_if_coherent
+
+__all__ = ["Path", "Robust"]
+
+_FAR = 300.0  # |log(μ/σ₁²)| beyond which μ counts as 0 or infinite
+
+
+@dataclass(frozen=True)
+class Path:
+    """κ(μ) for k problems that share the singular values.
+
+    Parameters
+    ----------
+    s : (r,) array
+        Positive, largest first.
+    c : (r, k) array
+    rest : (k,) array
+        ‖c₀‖.
+    """
+
+    s: np.ndarray
+    c: np.ndarray
+    rest: np.ndarray
+
+    def part(self, which: np.ndarray) -> Path:
+        """The problems that the boolean mask (k,) picks."""
+        return Path(self.s, self.c[:, which], self.rest[which])
+
+    def damping(self, mu: np.ndarray) -> np.ndarray:
+        """(σ_r² + μ)/(σ² + μ), (r, k): in (0, 1], so that no square of it overflows."""
+        return (self.s[-1] ** 2 + mu) / (np.square(self.s)[:, None] + mu)
+
+    def log_kappa(self, mu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """log κ and its derivative in log μ, which lies in [0, 1), at μ > 0 (k,)."""
+        w = np.square(self.c * self.damping(mu))
+        h = mu / (np.square(self.s)[:, None] + mu)
+        rest = np.square(self.rest * (1 + self.s[-1] ** 2 / mu))
+        sw = np.square(self.s)[:, None] * w
+        top, bottom = sw.sum(axis=0), w.sum(axis=0) + rest
+        slope = ((w * h).sum(axis=0) + rest) / bottom - (sw * h).sum(axis=0) / top
+        return 0.5 * np.log(top / bottom), np.clip(slope, 0.0, 1.0)
+
+    def limit(self, end: Literal["zero", "infinity"]) -> np.ndarray:
+        """κ at μ → 0 when ‖c₀‖ = 0, or at μ → ∞; (k,)."""
+        c = self.c / self.s[:, None] ** 2 if end == "zero" else self.c
+        top = np.linalg.norm(self.s[:, None] * c, axis=0)
+        bottom = np.linalg.norm(c, axis=0)
+        if end == "infinity":
+            bottom = np.hypot(bottom, self.rest)
+        return np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
+
+    def root(self, rho: np.ndarray, model: Literal["partial", "full"]) -> np.ndarray:
+        """μ (k,) with μ/κ(μ) = ρ ("partial") or κ(μ) = ρ ("full"), which must exist; c must not be zero."""
+        target = np.log(rho)
+
+        def f(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            log_kappa, slope = self.log_kappa(np.exp(t))
+            if model == "partial":
+                return t - log_kappa - target, 1.0 - slope
+            return log_kappa - target, slope
+
+        center = 2 * np.log(self.s[0])
+        start = target + np.log(self.s[0]) if model == "partial" else np.full_like(target, center)
+        return np.exp(increasing_root(f, start, center - _FAR, center + _FAR))
+
+
+def increasing_root(
+    f: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], start: np.ndarray, least: float, most: float
+) -> np.ndarray:
+    """Roots of k increasing functions at once: Newton's method, safeguarded by a bracket that is grown from `start`.
+
+    Parameters
+    ----------
+    f : callable
+        (k,) → values (k,) and derivatives (k,).
+    start : (k,) array
+    least, most : float
+        Where the search gives up and returns that end.
+    """
+    t = np.clip(start, least, most)
+    low, high = np.full_like(t, least), np.full_like(t, most)
+    reach = np.ones_like(t)
+    for _ in range(200):
+        value, slope = f(t)
+        low, high = np.where(value <= 0, t, low), np.where(value >= 0, t, high)
+        step = -value / np.maximum(slope, 1e-300)
+        # A step is trusted as far as the last one went, doubled, so a flat start cannot throw it to the far end.
+        step = np.clip(step, -2 * reach, 2 * reach)
+        new = t + step
+        outside = (new <= low) | (new >= high)
+        middle = np.clip(0.5 * (low + high), t - 4 * reach, t + 4 * reach)
+        new = np.where(value == 0, t, np.where(outside, middle, new))
+        moved = np.abs(new - t)
+        reach = np.maximum(moved, 0.25 * reach)
+        t = new
+        if np.all(moved <= 4e-16 * np.maximum(np.abs(t), 1.0)):
+            break
+    return t
+
+
+@dataclass(frozen=True)
+class Robust(OnePass):
+    """Base of the two robust solvers: the factorisation, cheap if that is certified, accurate otherwise."""
+
+    rho: Any = "loo"
+
+    def _solve(self, summary: Summary) -> Answer:
+        spectrum = gram_spectrum(summary.P, summary.q)
+        answer = None if spectrum is None else self._attempt(summary, spectrum)
+        if spectrum is None or answer is None:
+            spectrum = accurate_spectrum(summary.P, summary.q, summary.tolerance)
+            answer = self._attempt(summary, spectrum)
+        if self.rho == "loo":
+            self._warn(summary, spectrum)
+        assert answer is not None  # an accurate spectrum is certified
+        return answer
+
+    def _attempt(self, summary: Summary, spectrum: Spectrum) -> Answer | None:
+        """The answer from this spectrum; None if the spectrum is not certified, and not good enough."""
+        raise NotImplementedError
+
+    def _given(self, summary: Summary, spectrum: Spectrum) -> np.ndarray | None:
+        """ρ (k,) in the units of P; None for "loo"."""
+        if isinstance(self.rho, str):
+            return None
+        if isinstance(self.rho, float):
+            return np.full(summary.k, self.rho * (spectrum.s[0] if len(spectrum.s) else 0.0))
+        return np.full(summary.k, float(times_power(self.rho.value, -summary.a)))
+
+    def _warn(self, summary: Summary, spectrum: Spectrum) -> None:
+        warn_if_coherent(summary, lambda: np.sum(np.square(summary.P @ (spectrum.V / spectrum.s)), axis=1), "rho='loo'")

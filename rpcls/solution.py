@@ -1,0 +1,154 @@
+"""Solution, Status and ErrorBound: what a solver returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from .errors import NotConvergedError
+
+__all__ = ["ErrorBound", "Solution", "Status"]
+
+
+class Status(Enum):
+    """How a solve ended; each member's value is the sentence that says so.
+
+    `ok` is true when x is the answer that was asked for. `worst` picks the status of a solution that has
+    several right-hand sides.
+    """
+
+    OK = "The solution is what was asked for."
+    ZERO_GRADIENT = "Aᵀb is zero, so x = 0 is the exact answer."
+    SHRUNK_TO_ZERO = "rho is so large that x = 0 is the exact answer of the robust model; lower rho."
+    MINIMUM_NORM = "A is rank-deficient; x is the least-squares solution of minimum norm."
+    SKETCH_RANK_DEFICIENT = (
+        "The sketch SA has numerical rank below n; x is the minimum-norm answer of the compressed problem, which "
+        "need not be near the least-squares solution. Raise sketch_size above n; if A itself is rank-deficient, "
+        "ask for a full-accuracy solver or add a ridge."
+    )
+    UNFITTED = (
+        "rho is so small that x lies in the null space of the sketch and fits nothing that the sketch saw. "
+        "Raise rho, raise sketch_size above n, or use rho='loo'."
+    )
+    NOT_CONVERGED = "The search stopped before it met its tolerance; x is its best iterate. Raise sketch_size."
+
+    @property
+    def ok(self) -> bool:
+        return self in _OK
+
+    @classmethod
+    def worst(cls, statuses: list[Status]) -> Status:
+        return max(statuses, key=list(cls).index, default=cls.OK)
+
+
+_OK = frozenset({Status.OK, Status.ZERO_GRADIENT, Status.SHRUNK_TO_ZERO, Status.MINIMUM_NORM})
+
+
+@dataclass(frozen=True)
+class ErrorBound:
+    """Bounds on the error ‖A(x − x*)‖ that hold with probability at least `confidence`.
+
+    Parameters
+    ----------
+    lower, upper : float or (k,) array
+        In the units of b.
+    confidence : float
+        In (0, 1].
+    """
+
+    lower: Any
+    upper: Any
+    confidence: float
+
+
+@dataclass(frozen=True, repr=False)
+class Solution:
+    """An answer to min ‖Ax − b‖ and what is known about it.
+
+    Attributes
+    ----------
+    x : (n,) or (n, k) array, in A's dtype
+    status : Status
+    solver : the solver value that made it
+    sweeps : int
+        How often the rows were read, the compress sweep included.
+    residual_norm : float, (k,) array or None
+        ‖b − Ax − intercept‖ (weighted, if there were weights); None when no sweep measured it.
+    residual_norm_estimate : float, (k,) array or None
+        The same, estimated from the summary alone; None when the summary cannot tell.
+    error_estimate : ErrorBound or None
+    condition : float or None
+        2-norm condition number of the matrix that was factorised (A or its sketch).
+    rank : int or None
+        Its numerical rank.
+    rho, mu : float, (k,) array or None
+        Robust solvers: the absolute uncertainty radius used, and the multiplier μ of the solution formula.
+    intercept : float, (k,) array or None
+    columns : tuple of str or None
+        The names of A's columns, when the input had them.
+    sketch : SketchOperator or None
+        The operator behind the summary; None when no sketch was used.
+    timings : mapping of str to float
+        Seconds by phase: "compress", "solve", "total".
+    details : str
+        What this case adds to the sentence of `status`; often empty.
+    """
+
+    x: Any
+    status: Status
+    solver: Any
+    sweeps: int
+    residual_norm: Any = None
+    residual_norm_estimate: Any = None
+    error_estimate: ErrorBound | None = None
+    condition: float | None = None
+    rank: int | None = None
+    rho: Any = None
+    mu: Any = None
+    intercept: Any = None
+    columns: tuple[str, ...] | None = None
+    sketch: Any = None
+    timings: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    details: str = ""
+
+    @property
+    def message(self) -> str:
+        """The sentence of the status, and the figures of this case."""
+        return f"{self.status.value} {self.details}".rstrip()
+
+    def raise_for_status(self) -> Solution:
+        """Return self if `status.ok`.
+
+        Raises
+        ------
+        NotConvergedError
+            With the sentence of the status, which says what to do.
+        """
+        if not self.status.ok:
+            raise NotConvergedError(self.message)
+        return self
+
+    def __repr__(self) -> str:
+        parts = [
+            f"x: {self.x.dtype} {self.x.shape}",
+            f"status={self.status.name}",
+            f"solver={self.solver!r}",
+            f"sweeps={self.sweeps}",
+        ]
+        for name in ("intercept", "residual_norm", "residual_norm_estimate", "rho", "rank", "condition"):
+            value = getattr(self, name)
+            if value is not None:
+                parts.append(f"{name}={_short(value)}")
+        return f"Solution({', '.join(parts)})"
+
+
+def _short(value: Any) -> str:
+    if np.ndim(value) == 0:
+        return f"{value:.4g}"
+    values = [f"{v:.4g}" for v in np.ravel(value)[:3]]
+    return f"[{', '.join(values)}{', …' if np.size(value) > 3 else ''}]"

@@ -1,0 +1,39 @@
+"""Where the rows live: one kind a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import InvalidTypeError, InvalidValueError
+from ..kernels import lanes
+from .array import ArraySource
+from .base import Source
+from .blocks import BlockSource, RowBlocks
+
+__all__ = ["ArraySource", "BlockSource", "RowBlocks", "Source", "source_of"]
+
+
+def source_of(
+    A: Any,
+    b: Any,
+    *,
+    sample_weight: Any = None,
+    row_offset: int = 0,
+    intercept: bool = False,
+    workers: int | None = None,
+) -> Source:
+    """The source for whatever A is: the one place that decides."""
+    threads = lanes.count_workers(workers)
+    if isinstance(A, RowBlocks) or (isinstance(A, Iterator) and not hasattr(A, "shape")):
+        kind = "RowBlocks" if isinstance(A, RowBlocks) else "an iterator of row blocks"
+        for name, value in (("b", b), ("sample_weight", sample_weight)):
+            if value is not None:
+                raise InvalidValueError(
+                    f"{name} must be None when A is {kind}: each block brings its own, as (A_block, b_block) or "
+                    f"(A_block, b_block, weight_block)"
+                )
+        return BlockSource(A, row_offset=row_offset, intercept=intercept, workers=threads)
+    if callable(A) and not hasattr(A, "__array__"):
+        raise InvalidTypeError(f"A must be an array or RowBlocks, got a function; use rpcls.RowBlocks(A, n_columns)")
+    return ArraySource(A, b, sample_weight=sample_weight, row_offset=row_offset, intercept=intercept, workers=threads)

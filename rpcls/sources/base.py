@@ -1,0 +1,258 @@
+"""Source: where the rows live. Every source offers the same sweeps; each reads every row once."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+
+from ..compressed import CompressedProblem
+from ..errors import InvalidValueError, NonFiniteError, SourceError
+from ..kernels import lanes
+from ..sketches.base import SketchFamily, SketchOperator, Sums
+
+__all__ = ["Rows", "Source", "sum_rows"]
+
+# squared norms outside 2^±this have lost digits, or would when added up; by itemsize. The sums are float64, but a
+# float32 sketch leaves its range long before them.
+_RANGE = {4: 200, 8: 960}
+_TRIANGLE_BYTES = 4 << 20  # rows that one QR of the streaming direct solver takes
+
+
+class Rows(NamedTuple):
+    """A block of consecutive rows: A (rows, n), b (rows, k), weight (rows,) or None, and the index of the first."""
+
+    start: int
+    A: np.ndarray
+    b: np.ndarray
+    weight: np.ndarray | None
+
+
+class Source(ABC):
+    """Rows that can be swept.
+
+    Attributes
+    ----------
+    n_columns : int
+    dtype : numpy.dtype
+        float32 or float64.
+    rhs_shape : tuple of int
+        () for b (m,), (k,) for b (m, k).
+    columns : tuple of str or None
+    intercept : bool
+        Whether the problem has a free constant; `triangle` and `dense` allow for it.
+    workers : int
+    """
+
+    n_columns: int
+    dtype: np.dtype
+    rhs_shape: tuple[int, ...]
+    columns: tuple[str, ...] | None = None
+    intercept: bool = False
+    workers: int
+
+    @property
+    @abstractmethod
+    def n_rows(self) -> int | None:
+        """m, if it is known before a sweep."""
+
+    @abstractmethod
+    def blocks(self) -> Iterator[Rows]:
+        """All rows, in order, validated, in blocks of whatever size is at hand."""
+
+    @property
+    def shape(self) -> tuple[int | None, int]:
+        """(m, n); m is None while no sweep has counted the rows."""
+        return self.n_rows, self.n_columns
+
+    @property
+    def n_rhs(self) -> int:
+        return self.rhs_shape[0] if self.rhs_shape else 1
+
+    def dense(self) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray] | None] | None:
+        """A float64 Fortran-ordered copy of the weighted rows, √w(A − ā) and √w(b − b̄), that LAPACK may overwrite,
+        and the means (ā, b̄), or None for them without an intercept; None in all for rows that are not one array."""
+        return None
+
+    # -- sweeps -------------------------------------------------------------------------------------------------
+
+    def compress(self, S: SketchOperator) -> CompressedProblem:
+        """One sweep: the summary of the problem under S.
+
+        Raises
+        ------
+        NonFiniteError
+            NaN or infinity in A, b or the weights. Found from the sums; only then, or when sums over- or underflow or a
+            column is zero, are the rows of that block looked at again.
+        """
+        began = time.perf_counter()
+        if not S.family.mergeable and S.m is None:
+            raise InvalidValueError(f"{S.family!r} needs the number of rows: sample(d, m=…)")
+        problem: CompressedProblem | None = None
+        for rows in self.blocks():
+            sums, exponents = sum_rows(S.family, S, rows, self.workers)
+            part = self._problem(S, sums, exponents, rows)
+            problem = part if problem is None else problem + part
+        if problem is None:
+            empty = Rows(0, np.empty((0, self.n_columns), self.dtype), np.empty((0, self.n_rhs), self.dtype), None)
+            problem = self._problem(S, *sum_rows(S.family, S, empty, 1), empty)
+        object.__setattr__(problem, "timings", MappingProxyType({"compress": time.perf_counter() - began}))
+        return problem
+
+    def _problem(self, S: SketchOperator, sums: Sums, exponents: tuple[int, int], rows: Rows) -> CompressedProblem:
+        single = not self.rhs_shape
+        stop = rows.start + len(rows.A)
+        return CompressedProblem(
+            SA=sums.SA,
+            Sb=sums.Sb[:, 0] if single else sums.Sb,
+            S1=sums.S1,
+            Atb=sums.Atb[:, 0] if single else sums.Atb,
+            btb=float(sums.bb[0]) if single else sums.bb,
+            column_norms=np.sqrt(sums.AA),
+            column_sums=sums.A1,
+            b_sum=float(sums.b1[0]) if single else sums.b1,
+            weight=float(sums.weight),
+            intervals=((rows.start, stop),) if stop > rows.start else (),
+            operator=S,
+            columns=self.columns,
+            exponents=exponents,
+        )
+
+    def gradient(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """One sweep: (‖b − AX‖², Aᵀ(b − AX)), weighted, the residual formed explicitly row by row.
+
+        Parameters
+        ----------
+        X : (n,) or (n, k) array
+
+        Returns
+        -------
+        squares : float64, shape () or (k,)
+        gradient : float64, shape (n,) or (n, k)
+        """
+        from ..kernels.cpu import gradient as kernel
+
+        X = self._as_x(X)
+        out, squares = np.zeros((self.n_columns, self.n_rhs)), np.zeros(self.n_rhs)
+
+        def task(rows: Rows, first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+            part, part_squares = np.zeros_like(out), np.zeros_like(squares)
+            weight = np.empty(0) if rows.weight is None else rows.weight
+            step = 4096  # rows that a layout other than C is copied by
+            for i in range(first, stop, step):
+                j = min(i + step, stop)
+                A = np.ascontiguousarray(rows.A[i:j])
+                b = np.ascontiguousarray(rows.b[i:j])
+                kernel.gradient(A, b, weight[i:j], X, 0, j - i, part, part_squares)
+            return part, part_squares
+
+        for rows in self.blocks():
+            cuts = lanes.row_cuts(len(rows.A), 1, out.nbytes)
+            for part, part_squares in lanes.run(task, [(rows, *cut) for cut in cuts], self.workers):
+                out += part
+                squares += part_squares
+        if not self.rhs_shape:
+            return squares[0], out[:, 0]
+        return squares, out
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """One sweep: AX, shape (m,) or (m, k), in A's dtype; without weights or intercept."""
+        X = self._as_x(X).astype(self.dtype)
+        parts = [rows.A @ X for rows in self.blocks()]
+        out = np.concatenate(parts) if parts else np.empty((0, X.shape[1]), self.dtype)
+        return out if self.rhs_shape else out[:, 0]
+
+    def triangle(self) -> tuple[np.ndarray, int]:
+        """One sweep: (R, m) with R the float64 triangle of a QR factorisation of the weighted [1, A, b].
+
+        The column of ones is there if the source has an intercept. Rows are taken a few megabytes at a time and
+        factorised under the triangle so far (LAPACK geqrf): backward stable, 2mn² flops.
+        """
+        import scipy.linalg
+
+        width = int(self.intercept) + self.n_columns + self.n_rhs
+        R, m = np.zeros((0, width)), 0
+        step = max(2 * width, _TRIANGLE_BYTES // (8 * width))
+        for rows in self.blocks():
+            m += len(rows.A)
+            for i in range(0, len(rows.A), step):
+                j = min(i + step, len(rows.A))
+                block = np.empty((len(R) + j - i, width), order="F")
+                block[: len(R)] = R
+                here = block[len(R) :]
+                if self.intercept:
+                    here[:, 0] = 1.0
+                here[:, int(self.intercept) : width - self.n_rhs] = rows.A[i:j]
+                here[:, width - self.n_rhs :] = rows.b[i:j]
+                if rows.weight is not None:
+                    here *= np.sqrt(rows.weight[i:j])[:, None]
+                if not np.isfinite(block).all():
+                    raise_non_finite(Rows(rows.start + i, rows.A[i:j], rows.b[i:j], None))
+                R = scipy.linalg.qr(block, mode="r", overwrite_a=True, check_finite=False)[0][:width]
+        return R, m
+
+    def _as_x(self, X: np.ndarray) -> np.ndarray:
+        X = np.asarray(X, np.float64)
+        if X.shape != (self.n_columns, *self.rhs_shape):
+            raise InvalidValueError(f"X must have shape {(self.n_columns, *self.rhs_shape)}, got {X.shape}")
+        return np.ascontiguousarray(X.reshape(self.n_columns, -1))
+
+
+def sum_rows(family: SketchFamily, S: SketchOperator, rows: Rows, workers: int) -> tuple[Sums, tuple[int, int]]:
+    """The sums of one block in units of (A·2^-e₀, b·2^-e₁); the exponents are 0 unless squares over- or underflow."""
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        sums = family.sweep(S, rows.A, rows.b, rows.weight, rows.start, workers)
+        if _ordinary(sums.AA, rows.A.dtype).all() and _ordinary(sums.bb, rows.b.dtype).all():
+            return sums, (0, 0)
+        exponents = _exponents(rows, sums)
+        if exponents != (0, 0):
+            scale = (2.0 ** -exponents[0], 2.0 ** -exponents[1])
+            sums = family.sweep(S, rows.A, rows.b, rows.weight, rows.start, workers, scale)
+    return sums, exponents
+
+
+def _ordinary(squares: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Which squared norms kept their digits: not zero, not near the ends of the range, not NaN."""
+    bits = _RANGE[dtype.itemsize]
+    return (squares > 2.0**-bits) & (squares < 2.0**bits)
+
+
+def _exponents(rows: Rows, sums: Sums) -> tuple[int, int]:
+    """Exponents that bring the largest entries of A and b, weights included, near 1; 0 where the units are ordinary.
+
+    Looks again at the columns whose norms are in doubt, and raises if they hold NaN or infinity.
+    """
+    exponents = []
+    for part, squares in ((rows.A, sums.AA), (rows.b, sums.bb)):
+        fine = _ordinary(squares, part.dtype)
+        largest = float(np.sqrt(squares[fine].max(initial=0.0)))
+        doubtful = part if not fine.any() else part[:, ~fine]
+        for i in range(0, len(part), 1 << 14):
+            block = np.abs(doubtful[i : i + (1 << 14)].astype(np.float64))
+            if rows.weight is not None and block.size:
+                block *= np.sqrt(rows.weight[i : i + (1 << 14), None])
+            if not np.isfinite(block).all():
+                raise_non_finite(rows)
+            largest = max(largest, float(block.max(initial=0.0)))
+        exponent = int(np.clip(np.frexp(largest)[1], -1000, 1000)) if largest > 0 else 0
+        exponents.append(exponent if abs(exponent) > _RANGE[part.dtype.itemsize] * 3 // 8 else 0)
+    return exponents[0], exponents[1]
+
+
+def raise_non_finite(rows: Rows) -> None:
+    """Name the first NaN or infinity of a block."""
+    for name, part in (("A", rows.A), ("b", rows.b)):
+        for i in range(0, len(part), 1 << 14):
+            bad = np.argwhere(~np.isfinite(part[i : i + (1 << 14)]))
+            if len(bad):
+                row, column = bad[0]
+                value = part[i + row, column]
+                raise NonFiniteError(
+                    f"{name} must be finite, got {value} in row {rows.start + i + row}, column {column}; "
+                    "remove or impute such rows first"
+                )
+    raise SourceError("a sweep over finite rows overflowed; rescale A or b")
