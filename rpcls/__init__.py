@@ -16,83 +16,85 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .compressed import CompressedProblem
-from .errors import (
-    ConvergenceWarning,
-    FormatError,
-    InvalidTypeError,
-    InvalidValueError,
-    MissingDependencyError,
-    NonFiniteError,
-    NotConvergedError,
-    RpclsError,
-    RpclsWarning,
-    SketchWarning,
-    SourceError,
-)
-from .lstsq import compress, lstsq
-from .multipass import Direct
-from .onepass import (
-    Absolute,
-    FullyCompressed,
-    PartiallyCompressed,
-    RobustFullyCompressed,
-    RobustPartiallyCompressed,
-)
-from .random import STREAM_VERSION, Key
-from .sketches import CountSketch, Gaussian, Rademacher, SketchFamily, SketchOperator, SparseSign
-from .solution import ErrorBound, Solution, Status
-from .sources import RowBlocks
+import numpy as _numpy  # noqa: F401  the one library that importing rpcls loads
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the same names as _HOMES, for type checkers and editors; a test compares the two
     from . import datasets, study
+    from .compressed import CompressedProblem
+    from .errors import (
+        ConvergenceWarning,
+        FormatError,
+        InvalidTypeError,
+        InvalidValueError,
+        MissingDependencyError,
+        NonFiniteError,
+        NotConvergedError,
+        RpclsError,
+        RpclsWarning,
+        SketchWarning,
+        SourceError,
+    )
+    from .front_door import compress, lstsq
+    from .multipass import Direct
+    from .onepass import (
+        Absolute,
+        FullyCompressed,
+        PartiallyCompressed,
+        RobustFullyCompressed,
+        RobustPartiallyCompressed,
+    )
+    from .random import STREAM_VERSION, Key
+    from .sketches import CountSketch, Gaussian, Rademacher, SketchFamily, SketchOperator, SparseSign
+    from .solution import ErrorBound, Solution, Status
+    from .sources import RowBlocks
 
 __version__ = "0.1.0.dev0"
 
-__all__ = [
-    "STREAM_VERSION",
-    "Absolute",
-    "CompressedProblem",
-    "ConvergenceWarning",
-    "CountSketch",
-    "Direct",
-    "ErrorBound",
-    "FormatError",
-    "FullyCompressed",
-    "Gaussian",
-    "InvalidTypeError",
-    "InvalidValueError",
-    "Key",
-    "MissingDependencyError",
-    "NonFiniteError",
-    "NotConvergedError",
-    "PartiallyCompressed",
-    "Rademacher",
-    "RobustFullyCompressed",
-    "RobustPartiallyCompressed",
-    "RowBlocks",
-    "RpclsError",
-    "RpclsWarning",
-    "SketchFamily",
-    "SketchOperator",
-    "SketchWarning",
-    "Solution",
-    "SourceError",
-    "SparseSign",
-    "Status",
-    "compress",
-    "datasets",
-    "lstsq",
-    "study",
-]
+# Public names and the modules they live in: each is imported when it is first used.
+_HOMES = {
+    ".": ("datasets", "study"),
+    ".compressed": ("CompressedProblem",),
+    ".errors": (
+        "ConvergenceWarning",
+        "FormatError",
+        "InvalidTypeError",
+        "InvalidValueError",
+        "MissingDependencyError",
+        "NonFiniteError",
+        "NotConvergedError",
+        "RpclsError",
+        "RpclsWarning",
+        "SketchWarning",
+        "SourceError",
+    ),
+    ".front_door": ("compress", "lstsq"),
+    ".multipass": ("Direct",),
+    ".onepass": (
+        "Absolute",
+        "FullyCompressed",
+        "PartiallyCompressed",
+        "RobustFullyCompressed",
+        "RobustPartiallyCompressed",
+    ),
+    ".random": ("STREAM_VERSION", "Key"),
+    ".sketches": ("CountSketch", "Gaussian", "Rademacher", "SketchFamily", "SketchOperator", "SparseSign"),
+    ".solution": ("ErrorBound", "Solution", "Status"),
+    ".sources": ("RowBlocks",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-_LAZY = ("datasets", "study")  # they pull in more than the road needs
+__all__ = sorted(_HOME_OF)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if home == ".":
         return importlib.import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(home, __name__), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

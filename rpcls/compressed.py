@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
-import zipfile
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,6 +14,7 @@ from .sketches import FAMILIES
 from .sketches.base import SketchOperator, parameters
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
 
     from .solution import Solution
@@ -204,6 +200,11 @@ class CompressedProblem:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a .npz file (versioned, no pickle). An existing file is replaced only once all is written."""
+        import json
+        import os
+        import tempfile
+        from pathlib import Path
+
         path = Path(path)
         header = {
             "format": self.FORMAT,
@@ -242,6 +243,9 @@ class CompressedProblem:
             The file is truncated, not a CompressedProblem, or from another version of the format or streams.
         FileNotFoundError
         """
+        import json
+        import zipfile
+
         try:
             with np.load(path, allow_pickle=False) as file:
                 header = json.loads(str(file["header"]))

@@ -34,7 +34,7 @@ References
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
@@ -153,4 +153,7 @@ class Key:
         return Key(high << 32 | low)
 
 
-RandomLike = int | np.random.SeedSequence | np.random.Generator | Key | None
+if TYPE_CHECKING:  # numpy.random costs an import, so it is loaded by the first seed
+    RandomLike: TypeAlias = int | np.random.SeedSequence | np.random.Generator | Key | None
+else:
+    RandomLike = object

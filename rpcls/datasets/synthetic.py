@@ -186,7 +186,9 @@ def _left_basis(coherence: Any, k: int, m: int, n: int, draw: np.random.Generato
         return np.linalg.qr(rows)[0]
 
     if not _is_number(coherence) or not n / m < coherence <= 1:
-        raise InvalidValueError(f"a number for coherence must be above n/m = {n / m:.3g} and at most 1, got {coherence!r}")
+        raise InvalidValueError(
+            f"a number for coherence must be above n/m = {n / m:.3g} and at most 1, got {coherence!r}"
+        )
     # With V_k (n, k) and Q orthonormal, [√c·V_kᵀ; Q(I − βV_kV_kᵀ)] is orthonormal iff (1 − β)² = 1 − c.
     c = float(coherence)
     Vk = _haar(n, draw)[:, :k]

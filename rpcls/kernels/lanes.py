@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -44,6 +43,8 @@ def run(task: Callable[..., T], arguments: Iterable[tuple[Any, ...]], workers: i
     arguments = list(arguments)
     if workers == 1 or len(arguments) == 1:
         return [task(*a) for a in arguments]
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(min(workers, len(arguments))) as pool:
         futures = [pool.submit(task, *a) for a in arguments]
         try:

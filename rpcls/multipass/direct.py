@@ -71,9 +71,7 @@ class Direct:
         if not (math.isfinite(self.ridge) and self.ridge >= 0):
             raise InvalidValueError(f"ridge must be finite and at least 0, got {self.ridge!r}")
         if self.rcond is not None and not 0 <= self.rcond < 1:
-            raise InvalidValueError(
-                f"rcond must be at least 0 and below 1, or None (max(m, n)·ε), got {self.rcond!r}"
-            )
+            raise InvalidValueError(f"rcond must be at least 0 and below 1, or None (max(m, n)·ε), got {self.rcond!r}")
 
     def sketch(self, shape: tuple[int, int], dtype: Any) -> None:
         """None: no compress sweep."""

@@ -89,8 +89,8 @@ class Summary:
     def k(self) -> int:
         return self.q.shape[1]
 
-    def residual_estimate(self, x: np.ndarray, shift: np.ndarray, df: Any) -> np.ndarray | None:
-        """‖b − Ax‖ in the caller's units, for an x that met the sketch through P but not through q.
+    def residual_estimate(self, x: np.ndarray, shift: np.ndarray, df: Any) -> np.ndarray:
+        """‖b − Ax‖ in the caller's units, for an x that met the sketch through P but not q; NaN unless d > df + 1.
 
         Leaving out one row of the sketch turns its prediction pᵢᵀx into pᵢᵀx/(1 − hᵢ), with mean leverage df/d. So
         ‖q − √F·Px‖² and ‖b‖² − 2gᵀx + F‖Px‖² with F = (1 − df/d)⁻² both estimate ‖b − Ax‖²; their standard errors
@@ -105,8 +105,7 @@ class Summary:
             Trace of the map from the rows of the sketch to their predictions.
         """
         df = np.broadcast_to(np.asarray(df, np.float64), (self.k,))
-        if self.k == 0 or self.d - df.max() <= 1:
-            return None
+        df = np.where(self.d - df > 1, df, np.nan)
         root = 1.0 / (1.0 - df / self.d)
         Px = times_power(self.P @ x, self.a + shift - self.b) * root
         sketched = np.sum(np.square(self.q - Px), axis=0)
@@ -115,24 +114,30 @@ class Summary:
         exact = np.maximum(self.btb - 2 * gx + signal, 0.0)
         return times_power(np.sqrt(np.where(signal < sketched, exact, sketched)), self.b)
 
+    def inflation(self, df: Any) -> np.ndarray:
+        """√(d(d−1)/((d−f)(d−f−1))), which turns ‖q − Px‖ into an estimate of ‖b − Ax‖ for an x fitted to q with f
+        degrees of freedom: unbiased, when squared, for least squares under a Gaussian sketch. NaN unless d > f + 1."""
+        d, df = self.d, np.broadcast_to(np.asarray(df, np.float64), (self.k,))
+        df = np.where(d - df > 1, df, np.nan)
+        return np.sqrt(d * (d - 1) / ((d - df) * (d - df - 1)))
+
 
 def _constant_columns(problem: CompressedProblem, tolerance: float) -> np.ndarray:
-    """Columns that centring has reduced to rounding errors: zero, but for the noise of the subtraction."""
+    """Columns that centring has reduced to the rounding errors of its subtraction, sketched and summed alike."""
     if problem.means is None:
         return np.zeros(problem.SA.shape[1], bool)
-    removed = np.sqrt(problem.weight) * np.abs(problem.means[0])
-    return (removed > 0) & (problem.column_norms <= math.sqrt(tolerance) * removed) & _noise(problem, tolerance)
-
-
-def _noise(problem: CompressedProblem, tolerance: float) -> np.ndarray:
-    # ‖S1‖·|mean| is what was subtracted from the sketched column.
-    removed = np.linalg.norm(problem.S1) * np.abs(problem.means[0])  # type: ignore[index]
-    return np.linalg.norm(problem.SA.astype(np.float64, copy=False), axis=0) <= tolerance * removed
+    mean = np.abs(problem.means[0])
+    sketched = np.linalg.norm(problem.SA.astype(np.float64, copy=False), axis=0)
+    return (
+        (mean > 0)
+        & (sketched <= tolerance * np.linalg.norm(problem.S1) * mean)
+        & (problem.column_norms <= math.sqrt(tolerance * problem.weight) * mean)
+    )
 
 
 @dataclass
 class Answer:
-    """What a solver found, in the units of a Summary: x·2^shift is the caller's."""
+    """What a solver found: x·2^shift, rho, mu and the estimate (NaN where there is none) are in the caller's units."""
 
     x: np.ndarray
     shift: np.ndarray
@@ -140,7 +145,7 @@ class Answer:
     details: list[str]
     condition: float
     rank: int
-    estimate: np.ndarray | None = None
+    estimate: np.ndarray
     rho: np.ndarray | None = None
     mu: np.ndarray | None = None
 
@@ -227,7 +232,7 @@ def _solution(solver: OnePass, summary: Summary, answer: Answer, started: float)
         status=status,
         solver=solver,
         sweeps=1,
-        residual_norm_estimate=squeeze(answer.estimate),
+        residual_norm_estimate=squeeze(None if np.isnan(answer.estimate).all() else answer.estimate),
         condition=answer.condition,
         rank=answer.rank,
         rho=squeeze(answer.rho),
@@ -262,4 +267,4 @@ def warn_if_coherent(summary: Summary, leverages: Callable[[], np.ndarray], what
         )
 
 
-_UNEVEN = 1.5
+_UNEVEN = 1.4

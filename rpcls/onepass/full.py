@@ -59,12 +59,7 @@ class FullyCompressed(OnePass):
         factor = Factor(R, summary.tolerance)
         x = factor.pinv(Z)
         df = degrees_of_freedom(factor, R, ridge)
-        d = summary.d
-        estimate = None
-        if d - df > 1:
-            inflation = math.sqrt(d * (d - 1) / ((d - df) * (d - df - 1)))
-            fitted = np.linalg.norm(summary.q - summary.P @ x, axis=0)
-            estimate = times_power(fitted * inflation, summary.b)
+        missed = np.linalg.norm(summary.q - summary.P @ x, axis=0)
         status, details = rank_status(factor.rank, summary)
         return Answer(
             x=x,
@@ -73,7 +68,7 @@ class FullyCompressed(OnePass):
             details=[details] * summary.k,
             condition=factor.condition,
             rank=factor.rank,
-            estimate=estimate,
+            estimate=times_power(missed * summary.inflation(df), summary.b),
         )
 
 

@@ -101,13 +101,8 @@ class RobustFullyCompressed(Robust):
         if not spectrum.certified and not _certified(summary.P, residual, x, mu, rho, s, inside):
             return None
 
-        d = summary.d
         df = np.where(shrunk, 0.0, np.sum(np.square(s)[:, None] / (np.square(s)[:, None] + mu), axis=0))
-        estimate = None
-        if k and d - df.max() > 1:
-            inflation = np.sqrt(d * (d - 1) / ((d - df) * (d - df - 1)))
-            sizes = np.where(shrunk, np.sqrt(summary.btb), np.linalg.norm(residual, axis=0) * inflation)
-            estimate = times_power(sizes, summary.b)
+        sizes = np.linalg.norm(residual, axis=0) * summary.inflation(df)
         mu[shrunk] = np.inf
         status, details = rank_status(rank, summary)
         if status is not Status.OK:
@@ -126,7 +121,7 @@ class RobustFullyCompressed(Robust):
             ],
             condition=spectrum.condition,
             rank=rank,
-            estimate=estimate,
+            estimate=times_power(np.where(shrunk, np.sqrt(summary.btb), sizes), summary.b),
             rho=times_power(rho, summary.a),
             mu=times_power(mu, 2 * summary.a),
         )

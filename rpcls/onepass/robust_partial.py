@@ -135,7 +135,7 @@ class RobustPartiallyCompressed(Robust):
             ],
             condition=spectrum.condition,
             rank=rank,
-            estimate=None if lost.any() else summary.residual_estimate(x, shift, df),
+            estimate=np.where(lost, np.nan, summary.residual_estimate(x, shift, df)),
             rho=times_power(rho, summary.a),
             mu=times_power(mu, 2 * summary.a),
         )

@@ -100,7 +100,7 @@ def draw(table: StudyTable, kind: str = "both") -> Figure:
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(5.6 * len(targets) + 0.8, 3.6 * len(rows) + 0.6), layout="constrained")
         figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)  # type: ignore[union-attr]
-        parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]  # a row each: labels in one do not narrow the other
+        parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]  # so labels in one row do not narrow another
         for part, (what, sketch) in zip(parts, rows, strict=True):
             axes = part.subplots(1, len(targets), squeeze=False)[0]
             for ax, target in zip(axes, targets, strict=True):
@@ -191,8 +191,8 @@ def _size_panel(ax: Axes, points: list[Summary], look: _Look, sketch: str | None
         middle = [s.median for s in spreads]
         ax.fill_between(x, [s.low for s in spreads], [s.high for s in spreads], color=colour, alpha=0.16, lw=0)
         ax.plot(
-            x, middle, color=colour, lw=3.0 if hero else 1.8, ls=":" if solver in BASELINES else "-", zorder=4 if hero else 3,
-            marker=None if solver in BASELINES else look.marker(sketch), ms=7 if hero else 5,
+            x, middle, color=colour, lw=3.0 if hero else 1.8, ls=":" if solver in BASELINES else "-",
+            zorder=4 if hero else 3, marker=None if solver in BASELINES else look.marker(sketch), ms=7 if hero else 5,
             markeredgecolor="white", markeredgewidth=0.8,
         )  # fmt: skip
         ends.append((middle[-1], solver, colour, hero))
@@ -205,7 +205,11 @@ def _size_panel(ax: Axes, points: list[Summary], look: _Look, sketch: str | None
         ax.xaxis.set_major_locator(FixedLocator(_apart(ratios)))
         ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}n")
-    sizes = "" if problem is None else f"   (n = {problem.n:,}, m = {problem.m:,})".replace(", m", "; m").replace(",", "\u2009")
+    sizes = (
+        ""
+        if problem is None
+        else f"   (n = {problem.n:,}, m = {problem.m:,})".replace(", m", "; m").replace(",", "\u2009")
+    )
     ax.set_xlabel(f"sketch size d{sizes.replace(';', ',')}")
     ax.grid(True, axis="both")
     ax._rpcls_ends = ends  # type: ignore[attr-defined]
@@ -236,7 +240,9 @@ def _cloud(ax: Axes, line: list[Summary], colour: str, marker: str, hero: bool) 
     x = [p.seconds.median for p in line]  # type: ignore[union-attr]
     y = [p.error.median for p in line]  # type: ignore[union-attr]
     zorder = 5 if hero else 3
-    ax.plot(x, y, color=colour, lw=1.6 if hero else 0.9, alpha=0.75, zorder=zorder - 1, ls=":" if marker == "x" else "-")
+    ax.plot(
+        x, y, color=colour, lw=1.6 if hero else 0.9, alpha=0.75, zorder=zorder - 1, ls=":" if marker == "x" else "-"
+    )
     for p, xi, yi in zip(line, x, y, strict=True):
         s, e = p.seconds, p.error
         assert s is not None and e is not None

@@ -12,7 +12,15 @@ import numpy as np
 
 from ..errors import InvalidTypeError, InvalidValueError
 
-__all__ = ["BASELINES", "DEFAULT_SKETCHES", "DEFAULT_SOLVERS", "Baseline", "label_of", "named_sketches", "named_solvers"]
+__all__ = [
+    "BASELINES",
+    "DEFAULT_SKETCHES",
+    "DEFAULT_SOLVERS",
+    "Baseline",
+    "label_of",
+    "named_sketches",
+    "named_solvers",
+]
 
 SOLVERS = {
     "full": "FullyCompressed()",

@@ -1,0 +1,110 @@
+"""Factor and Spectrum against NumPy, and the cases where scaling must not matter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from rpcls.linalg import Factor, condition_number, exponent_of, gram_spectrum, spectrum, times_power, triangle
+
+
+def test_times_power_is_exact_and_quiet_at_both_ends() -> None:
+    assert times_power(np.array([3.0]), 2) == 12.0
+    assert np.array_equal(times_power(np.array([1.0, 0.5]), np.array([1500, 3])), [np.inf, 4.0])
+    assert times_power(1.0, -1074) == 5e-324 and times_power(1.0, -3000) == 0.0
+    assert times_power(5e-324, 1074 + 10) == 1024.0
+
+
+def test_exponent_of() -> None:
+    assert exponent_of(np.array([[0.75, -4.0]])) == 3
+    assert np.array_equal(exponent_of(np.array([[0.75, -4.0, 0.0]]), axis=0), [0, 3, 0])
+    assert exponent_of(np.zeros((0, 3))) == 0
+
+
+def test_triangle_has_the_gram_matrix_of_its_blocks() -> None:
+    rng = np.random.default_rng(0)
+    A, b = rng.standard_normal((30, 4)), rng.standard_normal((30, 2))
+    R = triangle(A, b)
+    M = np.hstack([A, b])
+    assert R.shape == (6, 6) and np.array_equal(R, np.triu(R))
+    np.testing.assert_allclose(R.T @ R, M.T @ M, atol=1e-12)
+    assert triangle(A[:3], b[:3]).shape == (3, 6)
+
+
+def test_condition_number_of_the_odd_cases() -> None:
+    assert condition_number(np.array([4.0, 2.0])) == 2.0
+    assert condition_number(np.array([4.0, 0.0])) == np.inf
+    assert condition_number(np.zeros(3)) == condition_number(np.zeros(0)) == 1.0
+
+
+@pytest.mark.parametrize(("t", "n", "rank"), [(8, 8, 8), (8, 8, 5), (5, 8, 5), (5, 8, 3), (8, 8, 0)])
+def test_factor_is_the_pseudoinverse(t: int, n: int, rank: int) -> None:
+    rng = np.random.default_rng(1)
+    M = rng.standard_normal((t, rank)) @ rng.standard_normal((rank, n))
+    z, g = rng.standard_normal((t, 2)), rng.standard_normal((n, 2))
+    R = np.linalg.qr(M, mode="r") if t == n else M
+    z = np.linalg.qr(M)[0].T @ z if t == n else z
+    factor = Factor(R, 1e-12)
+    assert factor.rank == rank and factor.full == (rank == n)
+    pinv = np.linalg.pinv(R, rcond=1e-12)
+    np.testing.assert_allclose(factor.pinv(z), pinv @ z, atol=1e-10 * np.linalg.norm(pinv))
+    np.testing.assert_allclose(factor.gram_pinv(g), pinv @ (pinv.T @ g), atol=1e-10 * np.linalg.norm(pinv) ** 2)
+
+
+def test_column_scaling_costs_no_rank_and_the_minimum_norm_is_the_callers() -> None:
+    rng = np.random.default_rng(2)
+    B = rng.standard_normal((40, 4))
+    scales = 10.0 ** np.linspace(-9, 9, 4)
+    assert Factor(triangle(B * scales), 40 * 2.2e-16).rank == 4
+    # [B, 10B]: the minimum-norm solution splits as 1 : 10
+    M = np.hstack([B, 10 * B])
+    z = rng.standard_normal((8, 1))
+    R = triangle(M)
+    x = Factor(R, 40 * 2.2e-16).pinv(z)
+    np.testing.assert_allclose(x, np.linalg.pinv(R, rcond=1e-10) @ z, rtol=1e-9)
+    np.testing.assert_allclose(x[4:], 10 * x[:4], rtol=1e-9)
+
+
+def test_minimum_norm_with_columns_of_extreme_size() -> None:
+    rng = np.random.default_rng(3)
+    B = rng.standard_normal((20, 3))
+    M = np.hstack([B * 1e-180, B * 2e-180, np.zeros((20, 1))])
+    x = Factor(triangle(M), 20 * 2.2e-16).pinv(np.linalg.qr(B)[0].T @ np.zeros((20, 1)))
+    assert not x.any()
+    z = triangle(M)[:, :3] @ np.ones((3, 1))
+    y = Factor(triangle(M), 20 * 2.2e-16).pinv(z)
+    np.testing.assert_allclose(y.ravel(), [0.2] * 3 + [0.4] * 3 + [0.0], rtol=1e-10, atol=1e-10)
+
+
+def test_leverages() -> None:
+    rng = np.random.default_rng(4)
+    M = rng.standard_normal((30, 5)) * 10.0 ** np.arange(5)
+    Q = np.linalg.qr(M)[0]
+    np.testing.assert_allclose(Factor(triangle(M), 1e-14).leverages(M), np.sum(Q * Q, axis=1), rtol=1e-10)
+
+
+def test_both_spectra_agree_when_the_gram_matrix_is_good_enough() -> None:
+    rng = np.random.default_rng(5)
+    P, q = rng.standard_normal((200, 70)), rng.standard_normal((200, 2))
+    fast, slow = gram_spectrum(P, q), spectrum(P, q, 1e-13)
+    assert fast is not None and not fast.certified and slow.certified
+    np.testing.assert_allclose(fast.s, slow.s, rtol=1e-12)
+    np.testing.assert_allclose(np.abs(fast.Utq), np.abs(slow.Utq), atol=1e-11)
+    np.testing.assert_allclose(fast.q_rest, slow.q_rest, rtol=1e-12)
+    np.testing.assert_allclose(fast.condition, slow.condition, rtol=1e-12)
+
+
+def test_the_gram_matrix_is_not_trusted_when_it_cannot_be() -> None:
+    rng = np.random.default_rng(6)
+    q = np.zeros((200, 1))
+    U, V = np.linalg.qr(rng.standard_normal((200, 70)))[0], np.linalg.qr(rng.standard_normal((70, 70)))[0]
+    assert gram_spectrum(U * np.geomspace(1, 1e-6, 70) @ V, q) is None
+    assert gram_spectrum(rng.standard_normal((60, 70)), q[:60]) is None
+    assert gram_spectrum(rng.standard_normal((200, 10)), q) is None
+
+
+def test_spectrum_keeps_columns_in_small_units_and_drops_dependent_ones() -> None:
+    rng = np.random.default_rng(7)
+    B = rng.standard_normal((50, 4)) * np.array([1e16, 1.0, 1.0, 1.0])
+    assert len(spectrum(B, B[:, :1], 1e-14).s) == 4
+    assert len(spectrum(np.hstack([B, B[:, :2]]), B[:, :1], 1e-14).s) == 4
+    assert len(spectrum(np.zeros((5, 3)), np.ones((5, 1)), 1e-14).s) == 0
