@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from operator import index as operator_index
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -116,7 +117,7 @@ class CompressedProblem:
         if not isinstance(other, CompressedProblem):
             return NotImplemented
         self._check_mergeable(other)
-        common = (max(self.exponents[0], other.exponents[0]), max(self.exponents[1], other.exponents[1]))
+        common = self._common_exponents(other)
         a, b = self._in_units(common), other._in_units(common)
         intervals = _merge_intervals(self.intervals, other.intervals)
         sums = {name: getattr(a, name) + getattr(b, name) for name in _ARRAYS if name != "column_norms"}
@@ -147,6 +148,15 @@ class CompressedProblem:
             raise InvalidValueError(f"summaries add up only in the same dtype, got {self.dtype} and {other.dtype}")
         if self.columns != other.columns:
             raise InvalidValueError(f"column names differ: {self.columns} and {other.columns}")
+
+    def _common_exponents(self, other: CompressedProblem) -> tuple[int, int]:
+        """The larger exponents of two summaries; a summary of zeros has no say, or it would wipe out small data."""
+        sizes = [(np.any(c.column_norms), np.any(c.btb)) for c in (self, other)]
+        common = []
+        for part in (0, 1):
+            given = [c.exponents[part] for c, size in zip((self, other), sizes, strict=True) if size[part]]
+            common.append(max(given, default=0))
+        return common[0], common[1]
 
     def _in_units(self, exponents: tuple[int, int]) -> CompressedProblem:
         ea, eb = self.exponents[0] - exponents[0], self.exponents[1] - exponents[1]
@@ -202,7 +212,7 @@ class CompressedProblem:
         """Write a .npz file (versioned, no pickle). An existing file is replaced only once all is written."""
         import json
         import os
-        import tempfile
+        import secrets
         from pathlib import Path
 
         path = Path(path)
@@ -224,13 +234,13 @@ class CompressedProblem:
         arrays = {name: np.asarray(getattr(self, name)) for name in _ARRAYS}
         if self.means is not None:
             arrays["a_mean"], arrays["b_mean"] = (np.asarray(v) for v in self.means)
-        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+        aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with open(aside, "xb") as file:
                 np.savez(file, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
             os.replace(aside, path)
         except BaseException:
-            Path(aside).unlink(missing_ok=True)
+            aside.unlink(missing_ok=True)
             raise
 
     @classmethod
@@ -266,29 +276,53 @@ class CompressedProblem:
         try:
             family = FAMILIES[header["family"]](**header["parameters"])
             operator = SketchOperator(family, header["sketch_size"], Key(header["key"]), header["m"])
-            values: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
-            for name in ("btb", "b_sum"):
-                values[name] = values[name] if values[name].ndim else float(values[name])
-            columns = header["columns"]
-            problem = cls(
-                **values,
-                weight=header["weight"],
-                intervals=tuple((int(a), int(b)) for a, b in header["intervals"]),
+            a_mean, b_mean = arrays.pop("a_mean", None), arrays.pop("b_mean", None)
+            _check_arrays({**arrays, "a_mean": a_mean, "b_mean": b_mean}, operator.sketch_size)
+            columns, intervals = header["columns"], tuple((int(a), int(b)) for a, b in header["intervals"])
+            if columns is not None and len(columns) != len(arrays["column_norms"]):
+                raise ValueError(f"{len(columns)} column names for {len(arrays['column_norms'])} columns")
+            if _merge_intervals(intervals, ()) != intervals or any(start < 0 for start, _ in intervals):
+                raise ValueError(f"intervals must be ordered and apart, got {intervals}")
+            if not 0 <= header["weight"] < float("inf"):
+                raise ValueError(f"weight must be finite and not negative, got {header['weight']}")
+            ea, eb = (operator_index(e) for e in header["exponents"])
+            return cls(
+                **{name: _plain(arrays[name]) for name in _ARRAYS},
+                weight=float(header["weight"]),
+                intervals=intervals,
                 operator=operator,
-                columns=None if columns is None else tuple(columns),
-                exponents=tuple(header["exponents"]),
-                means=(arrays["a_mean"], arrays["b_mean"]) if "a_mean" in arrays else None,
-                timings=MappingProxyType(header["timings"]),
+                columns=None if columns is None else tuple(str(name) for name in columns),
+                exponents=(ea, eb),
+                means=None if a_mean is None else (a_mean, _plain(b_mean)),
+                timings=MappingProxyType({str(k): float(v) for k, v in header["timings"].items()}),
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise FormatError(f"{path} is not a valid CompressedProblem file: {error!r}") from error
-        d, n = operator.sketch_size, problem.Atb.shape[0]
-        k = problem.Atb.shape[1:]
-        expected = {"SA": (d, n), "Sb": (d, *k), "S1": (d,), "btb": k, "column_norms": (n,), "column_sums": (n,)}
-        for name, shape in expected.items():
-            if np.shape(getattr(problem, name)) != shape:
-                raise FormatError(f"{path}: {name} must have shape {shape}, got {np.shape(getattr(problem, name))}")
-        return problem
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise FormatError(f"{path} is not a valid CompressedProblem file: {reason}") from error
+
+
+def _plain(array: Any) -> Any:
+    """A float for an array without dimensions."""
+    return array if array.ndim else float(array)
+
+
+def _check_arrays(arrays: dict[str, np.ndarray | None], d: int) -> None:
+    """Raise unless the arrays of a file have the shapes and dtypes of one summary of d sketch rows."""
+    SA, Atb = arrays["SA"], arrays["Atb"]
+    if SA is None or Atb is None or SA.dtype not in (np.float32, np.float64) or Atb.ndim not in (1, 2):
+        raise ValueError("SA must hold float32 or float64, and Atb have one or two dimensions")
+    n, k, wide = len(Atb), Atb.shape[1:], np.dtype(np.float64)
+    expected = {
+        "SA": ((d, n), SA.dtype), "Sb": ((d, *k), SA.dtype), "S1": ((d,), wide), "Atb": ((n, *k), wide),
+        "btb": (k, wide), "column_norms": ((n,), wide), "column_sums": ((n,), wide), "b_sum": (k, wide),
+    }  # fmt: skip
+    if arrays["a_mean"] is not None or arrays["b_mean"] is not None:
+        expected |= {"a_mean": ((n,), wide), "b_mean": (k, wide)}
+    for name, (shape, dtype) in expected.items():
+        array = arrays[name]
+        if array is None or array.shape != shape or array.dtype != dtype:
+            got = "nothing" if array is None else f"{array.dtype} {array.shape}"
+            raise ValueError(f"{name} must be {dtype} {shape}, got {got}")
 
 
 def _merge_intervals(

@@ -19,6 +19,7 @@ from .onepass import FullyCompressed, PartiallyCompressed, RobustFullyCompressed
 from .planning import default_sketch_size
 from .random import RandomLike
 from .sketches import SketchFamily, SketchOperator, SparseSign
+from .sketches.base import ROWS_LIMIT
 from .solution import Solution
 from .sources import source_of
 
@@ -94,8 +95,8 @@ def compress(
     """
     if isinstance(row_offset, bool) or not isinstance(row_offset, int | np.integer):
         raise InvalidTypeError(f"row_offset must be an int, got {type(row_offset).__name__} {row_offset!r}")
-    if row_offset < 0:
-        raise InvalidValueError(f"row_offset must be at least 0, got {row_offset}")
+    if not 0 <= row_offset <= ROWS_LIMIT:
+        raise InvalidValueError(f"row_offset must be in [0, 2**62], got {row_offset}")
     source = source_of(A, b, sample_weight=sample_weight, row_offset=int(row_offset), workers=workers)
     return source.compress(_operator(sketch, sketch_size, rng, source.n_columns))
 

@@ -167,7 +167,9 @@ class Factor:
         self.condition = condition_number(s)
         self._U, self._s = U[:, :r], s[:r]
         # K = D·V₁ in units of 2^top; exponents far below the top are clipped and given back to x afterwards.
-        self._top = int(self._e.max(initial=0))
+        used = R.any(axis=0)
+        self._top = int(self._e[used].max()) if used.any() else 0
+        self._e = np.where(used, self._e, self._top)
         clipped = np.maximum(self._e - self._top, -_ROOM)
         self._lift = clipped - (self._e - self._top)
         K = times_power(Vt[:r].T, clipped[:, None])
@@ -300,4 +302,6 @@ def spectrum(P: np.ndarray, q: np.ndarray, tolerance: float) -> Spectrum:
     outside = z - U[:, :rank] @ Utz[:rank]
     tail = T[n:, n:] if d >= n else np.zeros((0, q.shape[1]))
     q_rest = np.hypot(np.linalg.norm(outside, axis=0), np.linalg.norm(tail, axis=0))
+    if rank == d:
+        q_rest = np.zeros_like(q_rest)
     return Spectrum(s[:rank], Vt[:rank].T, Utz[:rank], q_rest, condition_number(s), certified=True)

@@ -147,6 +147,9 @@ class Key:
 
     def fold(self, i: int) -> Key:
         """An independent key for substream i, 0 ≤ i < 2**64: two Philox words at counter (i, 0, tag 0)."""
+        if isinstance(i, bool) or not isinstance(i, int | np.integer):
+            raise InvalidTypeError(f"fold needs an int in [0, 2**64), got {type(i).__name__} {i!r}")
+        i = int(i)
         if not 0 <= i < 1 << 64:
             raise InvalidValueError(f"fold needs an int in [0, 2**64), got {i}")
         low, high, _, _ = philox4x32((i & _MASK, i >> 32, 0, STREAM_TAGS["fold"]), self.words)

@@ -76,7 +76,7 @@ def robust_partial_mp(P: np.ndarray, g: np.ndarray, rho: float, digits: int = 80
         def ridge(mu: mpmath.mpf) -> mpmath.matrix:
             return mpmath.lu_solve(G + mu * mpmath.eye(n), h)
 
-        low, high = mpmath.mpf(0), r * mpmath.norm(M, "f")
+        low, high = mpmath.mpf(0), r * mpmath.mnorm(M, "f")
         for _ in range(100):
             mu = mpmath.sqrt(low * high) if low > 0 else high / 2**8
             y = ridge(mu)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
+
 from rpcls.compressed import CompressedProblem
 from rpcls.random import Key
 from rpcls.sketches import Gaussian, SketchFamily
@@ -55,13 +58,13 @@ def sparse_sketch(d: int, m: int, rng: np.random.Generator, nnz: int = 8) -> np.
     """ζ disjoint row blocks, one ±1/√ζ in each, per column."""
     S = np.zeros((d, m))
     edges = np.linspace(0, d, nnz + 1).astype(int)
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in itertools.pairwise(edges):
         S[rng.integers(low, high, m), np.arange(m)] = rng.choice([-1.0, 1.0], m) / np.sqrt(nnz)
     return S
 
 
 def matrix(kind: str, m: int, n: int, rng: np.random.Generator, condition: float = 100.0) -> np.ndarray:
-    """m × n with singular values from 1 down to 1/condition: "gaussian" rows alike, "coherent" a few rows carry most."""
+    """m × n, singular values from 1 down to 1/condition; "gaussian": rows alike, "coherent": a few rows carry most."""
     U = rng.standard_normal((m, n))
     if kind == "coherent":
         U *= np.where(rng.random(m) < 3 * n / m, 1.0, 1e-4)[:, None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from rpcls.linalg import Factor, condition_number, exponent_of, gram_spectrum, spectrum, times_power, triangle
 
 
@@ -68,11 +69,22 @@ def test_minimum_norm_with_columns_of_extreme_size() -> None:
     rng = np.random.default_rng(3)
     B = rng.standard_normal((20, 3))
     M = np.hstack([B * 1e-180, B * 2e-180, np.zeros((20, 1))])
-    x = Factor(triangle(M), 20 * 2.2e-16).pinv(np.linalg.qr(B)[0].T @ np.zeros((20, 1)))
-    assert not x.any()
     z = triangle(M)[:, :3] @ np.ones((3, 1))
     y = Factor(triangle(M), 20 * 2.2e-16).pinv(z)
     np.testing.assert_allclose(y.ravel(), [0.2] * 3 + [0.4] * 3 + [0.0], rtol=1e-10, atol=1e-10)
+
+
+def test_minimum_norm_with_columns_160_decades_apart() -> None:
+    B = np.random.default_rng(3).standard_normal((20, 3))
+    M = np.hstack([B * 1e-100, B[:, :1] * 1e60])
+    factor = Factor(triangle(M), 20 * 2.2e-16)
+    x = np.array([0.0, 1.0, 1.0, 1e-160])  # the large column takes all that both could carry, up to 1e-320
+    R = triangle(M)
+    found = factor.pinv(R @ x[:, None]).ravel(), factor.gram_pinv(R.T @ (R @ x[:, None])).ravel()
+    assert factor.rank == 3
+    for y in found:
+        np.testing.assert_allclose(y[1:], x[1:], rtol=1e-11)
+        assert abs(y[0]) < 1e-12
 
 
 def test_leverages() -> None:

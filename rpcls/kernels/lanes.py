@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 _SPARE_BYTES = 16 << 20  # what the accumulators of all lanes but the first may take
 _GROUP_BYTES = 4096  # bytes of a row in one group: a memory page, below which prefetching suffers
-_PANEL_BYTES = 512 << 10  # bytes of a panel: a fraction of the second-level cache
+_PANEL_BYTES = 256 << 10  # bytes of a panel: a fraction of the second-level cache
 _TASKS = 8  # cut columns finer when there would be fewer tasks
 
 
@@ -64,9 +64,13 @@ def aligned(size: int, dtype: Any) -> np.ndarray:
 
 
 def row_cuts(m: int, sketch_size: int, sketch_bytes: int) -> list[tuple[int, int]]:
-    """Row intervals of the lanes: as many as help (at most 64), within the memory that may be spent on them."""
-    lanes = min(64, 1 + _SPARE_BYTES // max(1, sketch_bytes), m // max(2048, 4 * sketch_size))
-    edges = np.linspace(0, m, max(1, lanes) + 1).astype(np.int64)
+    """Row intervals of the lanes: as many as help (at most 64), within the memory that may be spent on them.
+
+    A power of two, so that any small power of two of workers finishes together.
+    """
+    most = min(64, 1 + _SPARE_BYTES // max(1, sketch_bytes), m // max(2048, 4 * sketch_size))
+    lanes = 1 << max(1, most).bit_length() - 1
+    edges = np.linspace(0, m, lanes + 1).astype(np.int64)
     return [(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
 
 

@@ -208,7 +208,7 @@ def _of_array(A: np.ndarray, b: np.ndarray, means: Any) -> _Reduced:
     t = min(m, n)
     if t and b.shape[1]:
         QR, tau, _, info = lapack.dgeqrf(A, lwork=int(lapack.dgeqrf_lwork(m, n)[0]), overwrite_a=1)
-        b, _, info2 = lapack.dormqr("L", "T", QR, tau, b, lwork=64 * b.shape[1] + 65 * 64, overwrite_c=1)
+        b, _, info2 = lapack.dormqr("L", "T", QR[:, :t], tau, b, lwork=64 * b.shape[1] + 65 * 64, overwrite_c=1)
         if info or info2:
             raise RuntimeError(f"LAPACK geqrf and ormqr returned {info} and {info2}")
         A = np.triu(QR[:t])

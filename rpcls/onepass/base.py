@@ -208,7 +208,9 @@ class OnePass:
 def _solution(solver: OnePass, summary: Summary, answer: Answer, started: float) -> Solution:
     problem = summary.problem
     one = problem.Atb.ndim == 1
-    zero = ~summary.g.any(axis=0) & ~answer.x.any(axis=0)
+    unseen = ~summary.P.any(axis=0)[:, None] & (summary.g == 0)
+    answer.x[unseen] = 0.0  # exactly, not to rounding
+    zero = np.asarray(~summary.g.any(axis=0) & ~answer.x.any(axis=0))
     statuses = [Status.ZERO_GRADIENT if z else s for z, s in zip(zero, answer.statuses, strict=True)]
     status = Status.worst(statuses)
     details = next((text for s, text in zip(statuses, answer.details, strict=True) if s is status), "")

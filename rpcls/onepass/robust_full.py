@@ -77,9 +77,9 @@ class RobustFullyCompressed(Robust):
         s, V, c = spectrum.s, spectrum.V, spectrum.Utq
         rank, k = len(s), summary.k
         q_norm = np.linalg.norm(summary.q, axis=0)
-        rest = np.where(spectrum.q_rest <= summary.tolerance * q_norm, 0.0, spectrum.q_rest)
+        rest = np.where(spectrum.q_rest <= 10 * summary.tolerance * q_norm, 0.0, spectrum.q_rest)
         path = Path(s, c, rest)
-        seen = c.any(axis=0)
+        seen = np.asarray(c.any(axis=0))
         zero = path.limit("infinity")  # x = 0 from this ρ on
         threshold = np.where(rest > 0, 0.0, path.limit("zero"))  # x interpolates up to this ρ
 

@@ -93,7 +93,7 @@ class RobustPartiallyCompressed(Robust):
         off[:, rest <= summary.tolerance * np.linalg.norm(g, axis=0)] = 0.0
         rest = np.linalg.norm(off, axis=0)
         path = Path(s, c, rest)
-        seen = c.any(axis=0)  # g has a part in the range of SAᵀ
+        seen = np.asarray(c.any(axis=0))  # g has a part in the range of SAᵀ
         pinv_norm = np.linalg.norm(c / s[:, None], axis=0)  # ‖P⁺ᵀg‖
         with np.errstate(divide="ignore", invalid="ignore"):
             threshold = np.where(rest > 0, rest / pinv_norm, 0.0)

@@ -14,7 +14,9 @@ from ..random import Key, RandomLike
 if TYPE_CHECKING:
     from scipy.sparse import csc_array
 
-__all__ = ["SketchFamily", "SketchOperator", "Sums"]
+__all__ = ["ROWS_LIMIT", "SketchFamily", "SketchOperator", "Sums", "read_only"]
+
+ROWS_LIMIT = 1 << 62  # rows are numbered below this, so that sums of two row numbers are 64-bit integers
 
 
 class Sums(NamedTuple):
@@ -132,6 +134,8 @@ class SketchOperator:
             raise InvalidValueError(f"sketch_size must be below 2**31, got {self.sketch_size}")
         if self.m is not None:
             object.__setattr__(self, "m", _as_size(self.m, "m", 0, "0"))
+            if self.m > ROWS_LIMIT:
+                raise InvalidValueError(f"m must be at most 2**62, got {self.m}")
 
     @property
     def shape(self) -> tuple[int, int | None]:
@@ -150,10 +154,10 @@ class SketchOperator:
         InvalidValueError
             Unless 0 ≤ start ≤ stop ≤ m.
         """
-        if not 0 <= start <= stop or (self.m is not None and stop > self.m):
-            limit = "" if self.m is None else f" ≤ m = {self.m}"
-            raise InvalidValueError(f"columns needs 0 ≤ start ≤ stop{limit}, got {start}, {stop}")
-        return self.family.columns(self, start, stop)
+        if not 0 <= start <= stop <= (ROWS_LIMIT if self.m is None else self.m):
+            limit = "2**62" if self.m is None else f"m = {self.m}"
+            raise InvalidValueError(f"columns needs 0 ≤ start ≤ stop ≤ {limit}, got {start}, {stop}")
+        return self.family.columns(self, int(start), int(stop))
 
     def toarray(self) -> np.ndarray:
         """S as a dense float64 array (d × m)."""
@@ -174,8 +178,8 @@ class SketchOperator:
                 raise InvalidTypeError(f"S @ A needs float32, float64, integer or boolean A, got {A.dtype}")
             A = A.astype(np.float64)
         matrix = A if A.ndim == 2 else A[:, None]
-        none = np.empty((len(matrix), 0), matrix.dtype)
-        SA = self.family.sweep(self, matrix, none, None, 0, lanes.count_workers(None)).SA
+        none = read_only(np.empty((len(matrix), 0), matrix.dtype))
+        SA = self.family.sweep(self, read_only(matrix), none, None, 0, lanes.count_workers(None)).SA
         return SA if A.ndim == 2 else SA[:, 0]
 
     @property
@@ -219,12 +223,21 @@ class Adjoint:
         Y = np.asarray(Y)
         if Y.ndim not in (1, 2) or Y.shape[0] != S.sketch_size:
             raise InvalidValueError(f"S.T @ Y needs Y with d = {S.sketch_size} rows, got shape {Y.shape}")
+        if Y.dtype not in (np.float32, np.float64) and Y.dtype.kind not in "biu":
+            raise InvalidTypeError(f"S.T @ Y needs float32, float64, integer or boolean Y, got {Y.dtype}")
         dtype = np.float32 if Y.dtype == np.float32 else np.float64
         out = np.empty((m, *Y.shape[1:]), dtype)
         for start in range(0, m, self._BLOCK):
             stop = min(m, start + self._BLOCK)
             out[start:stop] = S.columns(start, stop).T @ Y
         return out
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """A view that cannot be written to: inputs stay as they are, and kernels are compiled for one kind of array."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def parameters(family: SketchFamily) -> dict[str, Any]:

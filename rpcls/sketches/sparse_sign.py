@@ -64,9 +64,13 @@ class _SignBlocks(SketchFamily):
         groups = lanes.column_groups(n, dtype.itemsize, len(row_cuts), simd.WIDE_BYTES, simd.NARROW_BYTES)
         side_width = (k // narrow + 1) * narrow
 
-        def task(cut: tuple[int, int], group: lanes.Tiles, first_group: bool) -> tuple[np.ndarray, ...]:
+        # one allocation for all accumulators: large enough to get huge pages, whose first touch costs less
+        sizes = [group.columns * d for group in groups for _ in row_cuts]
+        ends = np.cumsum(sizes)
+        outs = np.split(lanes.aligned(int(ends[-1]), dtype), ends[:-1])
+
+        def task(out: np.ndarray, cut: tuple[int, int], group: lanes.Tiles, first_group: bool) -> tuple[np.ndarray, ...]:
             capacity = lanes.panel_rows(group.columns, dtype.itemsize)
-            out = lanes.aligned(group.columns * d, dtype)
             out_side = lanes.aligned(side_width * d if first_group else 0, dtype)
             sums, totals = np.zeros(group.columns * (2 + k)), np.zeros(2 * k + 1)
             sparse_sign.sweep(
@@ -77,7 +81,7 @@ class _SignBlocks(SketchFamily):
             return out, out_side, sums, totals
 
         tasks = [(cut, group, group is groups[0]) for group in groups for cut in row_cuts]
-        results = lanes.run(task, tasks, workers)
+        results = lanes.run(task, [(out, *rest) for out, rest in zip(outs, tasks, strict=True)], workers)
 
         factor = dtype.type(1 / np.sqrt(self.nnz_per_column))
         SA, A1, AA, Atb = np.empty((d, n), dtype), np.empty(n), np.empty(n), np.empty((n, k))

@@ -35,5 +35,5 @@ def source_of(
                 )
         return BlockSource(A, row_offset=row_offset, intercept=intercept, workers=threads)
     if callable(A) and not hasattr(A, "__array__"):
-        raise InvalidTypeError(f"A must be an array or RowBlocks, got a function; use rpcls.RowBlocks(A, n_columns)")
+        raise InvalidTypeError("A must be an array or RowBlocks, got a function; use rpcls.RowBlocks(A, n_columns)")
     return ArraySource(A, b, sample_weight=sample_weight, row_offset=row_offset, intercept=intercept, workers=threads)

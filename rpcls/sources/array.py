@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidTypeError, InvalidValueError, NonFiniteError
+from ..sketches.base import read_only
 from .base import Rows, Source, raise_non_finite
 
-__all__ = ["ArraySource", "as_matrix", "as_rhs", "as_weight"]
+__all__ = ["ArraySource", "as_matrix", "as_rhs", "as_weight", "column_names"]
 
 
 class ArraySource(Source):
@@ -106,7 +107,7 @@ def as_matrix(A: Any) -> np.ndarray:
         raise InvalidValueError(f"A must have two dimensions (m, n), got shape {matrix.shape}{hint}")
     if matrix.shape[1] == 0:
         raise InvalidValueError(f"A must have at least one column, got shape {matrix.shape}")
-    return matrix
+    return read_only(matrix)
 
 
 def as_rhs(b: Any, shape: tuple[int, int], dtype: np.dtype) -> tuple[np.ndarray, tuple[int, ...]]:
@@ -120,9 +121,14 @@ def as_rhs(b: Any, shape: tuple[int, int], dtype: np.dtype) -> tuple[np.ndarray,
         raise InvalidValueError(f"b must have at least one column, got shape {rhs.shape}")
     trailing = rhs.shape[1:]
     if rhs.dtype != dtype:
-        with np.errstate(over="ignore"):
-            rhs = rhs.astype(dtype)
-    return rhs.reshape(len(rhs), -1), trailing
+        largest, range_ = float(np.abs(rhs).max(initial=0.0)), np.finfo(dtype)
+        if np.isfinite(largest) and largest > 0 and not range_.tiny <= largest <= range_.max:
+            raise InvalidValueError(
+                f"b is used in A's dtype {dtype}, which cannot hold its largest entry {largest:.3g}; rescale b, or "
+                "convert A to float64"
+            )
+        rhs = rhs.astype(dtype)
+    return read_only(rhs if trailing else rhs[:, None]), trailing
 
 
 def as_weight(weight: Any, m: int) -> np.ndarray | None:
@@ -139,4 +145,4 @@ def as_weight(weight: Any, m: int) -> np.ndarray | None:
     if m and weight.min() < 0:
         row = int(np.argmin(weight))
         raise InvalidValueError(f"sample_weight must be non-negative, got {weight[row]} in row {row}")
-    return weight
+    return np.require(weight, requirements=["C", "W"])  # a copy of what is read-only or strided: one kind of array

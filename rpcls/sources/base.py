@@ -13,13 +13,14 @@ import numpy as np
 from ..compressed import CompressedProblem
 from ..errors import InvalidValueError, NonFiniteError, SourceError
 from ..kernels import lanes
-from ..sketches.base import SketchFamily, SketchOperator, Sums
+from ..sketches.base import SketchFamily, SketchOperator, Sums, read_only
 
 __all__ = ["Rows", "Source", "sum_rows"]
 
 # squared norms outside 2^±this have lost digits, or would when added up; by itemsize. The sums are float64, but a
 # float32 sketch leaves its range long before them.
 _RANGE = {4: 200, 8: 960}
+_SHIFT = {4: 120, 8: 1000}  # the largest power of two that data is scaled by: itself in range, by itemsize
 _TRIANGLE_BYTES = 4 << 20  # rows that one QR of the streaming direct solver takes
 
 
@@ -98,7 +99,8 @@ class Source(ABC):
             part = self._problem(S, sums, exponents, rows)
             problem = part if problem is None else problem + part
         if problem is None:
-            empty = Rows(0, np.empty((0, self.n_columns), self.dtype), np.empty((0, self.n_rhs), self.dtype), None)
+            A, b = (read_only(np.empty((0, width), self.dtype)) for width in (self.n_columns, self.n_rhs))
+            empty = Rows(0, A, b, None)
             problem = self._problem(S, *sum_rows(S.family, S, empty, 1), empty)
         object.__setattr__(problem, "timings", MappingProxyType({"compress": time.perf_counter() - began}))
         return problem
@@ -238,7 +240,8 @@ def _exponents(rows: Rows, sums: Sums) -> tuple[int, int]:
             if not np.isfinite(block).all():
                 raise_non_finite(rows)
             largest = max(largest, float(block.max(initial=0.0)))
-        exponent = int(np.clip(np.frexp(largest)[1], -1000, 1000)) if largest > 0 else 0
+        limit = _SHIFT[part.dtype.itemsize]
+        exponent = int(np.clip(np.frexp(largest)[1], -limit, limit)) if largest > 0 else 0
         exponents.append(exponent if abs(exponent) > _RANGE[part.dtype.itemsize] * 3 // 8 else 0)
     return exponents[0], exponents[1]
 

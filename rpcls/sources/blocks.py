@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from ..errors import InvalidTypeError, InvalidValueError, RpclsError, SourceError
-from .array import as_matrix, as_rhs, as_weight
+from .array import as_matrix, as_rhs, as_weight, column_names
 from .base import Rows, Source
 
 __all__ = ["BlockSource", "RowBlocks"]
@@ -66,7 +67,7 @@ class BlockSource(Source):
         self.intercept = intercept
         self.workers = workers
         self._m: int | None = None
-        iterator = iter(self._fresh()) if isinstance(rows, RowBlocks) else iter(rows)
+        iterator = self._fresh() if isinstance(rows, RowBlocks) else iter(rows)
         try:
             first = next(iterator)
         except StopIteration:
@@ -74,26 +75,31 @@ class BlockSource(Source):
         except Exception as error:
             raise self._failed(0, row_offset, error) from error
         self._unread: tuple[Any, Iterator[Any]] | None = (first, iterator)
-        parts = self._parts(first, 0)
-        A = as_matrix(parts[0])
-        self.n_columns = rows.n_columns if isinstance(rows, RowBlocks) else A.shape[1]
-        self.dtype = A.dtype
-        _, self.rhs_shape = as_rhs(parts[1], A.shape, A.dtype)
+        with _naming(0, row_offset):
+            parts = self._parts(first)
+            A = as_matrix(parts[0])
+            self.n_columns = rows.n_columns if isinstance(rows, RowBlocks) else A.shape[1]
+            self.dtype = A.dtype
+            self.columns = column_names(parts[0])
+            _, self.rhs_shape = as_rhs(parts[1], A.shape, A.dtype)
 
     @property
     def n_rows(self) -> int | None:
         return self._m
 
-    def _fresh(self) -> Iterable[Any]:
+    def _fresh(self) -> Iterator[Any]:
         assert isinstance(self.rows, RowBlocks)
-        return self.rows.factory()
+        try:
+            return iter(self.rows.factory())
+        except Exception as error:
+            raise SourceError(f"the factory of RowBlocks failed: {type(error).__name__}: {error}") from error
 
     def blocks(self) -> Iterator[Rows]:
         if self._unread is not None:
             (first, iterator), self._unread = self._unread, None
             yield from self._read(first, iterator)
         elif isinstance(self.rows, RowBlocks):
-            yield from self._read(None, iter(self._fresh()))
+            yield from self._read(None, self._fresh())
         else:
             raise SourceError(
                 "a plain iterator of row blocks can be read only once, and this call needs another sweep; pass "
@@ -122,17 +128,18 @@ class BlockSource(Source):
             )
         self._m = m
 
-    def _parts(self, block: Any, number: int) -> tuple[Any, ...]:
+    def _parts(self, block: Any) -> tuple[Any, ...]:
         if not isinstance(block, tuple | list) or len(block) not in (2, 3):
+            length = f" of length {len(block)}" if isinstance(block, tuple | list) else ""
             raise InvalidTypeError(
-                f"row block {number} must be (A_block, b_block) or (A_block, b_block, weight_block), got "
-                f"{type(block).__name__}"
+                f"a block must be (A_block, b_block) or (A_block, b_block, weight_block), got "
+                f"{type(block).__name__}{length}"
             )
         return tuple(block)
 
     def _rows(self, block: Any, number: int, start: int) -> Rows:
-        parts = self._parts(block, number)
-        try:
+        with _naming(number, start):
+            parts = self._parts(block)
             A = as_matrix(parts[0])
             if A.shape[1] != self.n_columns:
                 raise InvalidValueError(f"A must have n_columns = {self.n_columns} columns, got shape {A.shape}")
@@ -142,9 +149,16 @@ class BlockSource(Source):
             if trailing != self.rhs_shape:
                 raise InvalidValueError(f"b must have trailing shape {self.rhs_shape} in every block, got {trailing}")
             weight = as_weight(parts[2], len(A)) if len(parts) == 3 else None
-        except RpclsError as error:
-            raise type(error)(f"row block {number} (from row {start}): {error}") from error
         return Rows(start, A, b, weight)
 
     def _failed(self, number: int, start: int, error: Exception) -> SourceError:
         return SourceError(f"reading row block {number} (from row {start}) failed: {type(error).__name__}: {error}")
+
+
+@contextmanager
+def _naming(number: int, start: int) -> Iterator[None]:
+    """Errors in here say which row block they are about."""
+    try:
+        yield
+    except RpclsError as error:
+        raise type(error)(f"row block {number} (from row {start}): {error}") from error

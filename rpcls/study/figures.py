@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import InvalidValueError, MissingDependencyError
 from .methods import BASELINES, label_of
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw", "pareto_front", "solver_label", "write"]
+__all__ = ["draw", "pareto_front", "require_matplotlib", "solver_label", "write"]
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; the markers differ as well.
 _COLOURS = {
@@ -68,8 +69,11 @@ def solver_label(name: str) -> str:
 
 
 def pareto_front(points: Sequence[Summary]) -> list[Summary]:
-    """The methods that no other method beats in both median time and median error, fastest first."""
-    timed = [p for p in points if p.seconds is not None and p.error is not None]
+    """The methods that no other method beats in both median time and median error, fastest first.
+
+    x = 0 takes no time and has relative error 1, so a method that does worse is not on the front.
+    """
+    timed = [p for p in points if p.seconds is not None and p.error is not None and p.error.median < 1.0]
     timed.sort(key=lambda p: (p.seconds.median, p.error.median))  # type: ignore[union-attr]
     front: list[Summary] = []
     for point in timed:
@@ -78,15 +82,21 @@ def pareto_front(points: Sequence[Summary]) -> list[Summary]:
     return front
 
 
+def require_matplotlib(purpose: str) -> None:
+    """Raise MissingDependencyError unless Matplotlib can be imported."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError.for_package("Matplotlib", "study", purpose) from error
+
+
 def draw(table: StudyTable, kind: str = "both") -> Figure:
     """Draw a study; see `StudyTable.plot`."""
     if kind not in ("both", "size", "time"):
         raise InvalidValueError(f"kind must be 'both', 'size' or 'time', got {kind!r}")
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError.for_package("Matplotlib", "study", "StudyTable.plot()") from error
+    require_matplotlib("StudyTable.plot()")
+    import matplotlib
+    from matplotlib.figure import Figure
 
     look = _Look(table)
     targets = table.targets or ("no rows",)
@@ -120,16 +130,18 @@ def draw(table: StudyTable, kind: str = "both") -> Figure:
     return figure
 
 
-def write(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure; the suffix is the format."""
+def write(figure: Figure, path: str | os.PathLike[str] | BinaryIO, kind: str | None = None) -> None:
+    """Write a figure; without `kind`, the suffix of the path is the format."""
     import matplotlib
 
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix[1:] not in figure.canvas.get_supported_filetypes():
-        raise InvalidValueError(f"plot writes .svg, .png or .pdf by the suffix of the path, got {os.fspath(path)!r}")
-    metadata = {"Date": None} if suffix == ".svg" else None
+    if kind is None:
+        kind = Path(str(path)).suffix.lower()[1:]
+        if kind not in figure.canvas.get_supported_filetypes():
+            raise InvalidValueError(
+                f"plot writes .svg, .png or .pdf by the suffix of the path, got {os.fspath(path)!r}"
+            )  # type: ignore[arg-type]
     with matplotlib.rc_context(_STYLE):
-        figure.savefig(path, dpi=160, metadata=metadata)
+        figure.savefig(path, format=kind, dpi=160, metadata={"Date": None} if kind == "svg" else None)
 
 
 class _Look:

@@ -94,9 +94,8 @@ def _child() -> None:
     outcome = run_method(solver, family, d, seed, A, b, workers)
     after = _peak()
     failed = outcome.x is None
-    known = before is not None and after is not None and not failed
-    peak = max(0.0, (after - before) / 2**20) if known else None
-    note = "" if known else outcome.message if failed else "this system does not tell the peak memory of a process"
+    peak = None if before is None or after is None or failed else max(0.0, (after - before) / 2**20)
+    note = outcome.message if failed else "" if peak is not None else "this system does not tell a process's peak"
     sys.stdout.write(json.dumps({"peak_mib": peak, "note": note}) + "\n")
 
 

@@ -42,9 +42,9 @@ def named_solvers(solvers: Iterable[Any]) -> dict[str, Any]:
 
 def named_sketches(sketches: Iterable[Any]) -> dict[str, Any]:
     """Expression → sketch family, from names such as "SparseSign", expressions and families."""
-    import rpcls
+    from ..sketches import FAMILIES
 
-    names = {family: f"{family}()" for family in rpcls.sketches.FAMILIES}
+    names = {family: f"{family}()" for family in FAMILIES}
     return _named(sketches, names, "sample", "sketches", "a sketch family")
 
 

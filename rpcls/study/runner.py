@@ -33,7 +33,7 @@ def run(
     solvers: Iterable[Any] = DEFAULT_SOLVERS,
     sketches: Iterable[Any] = DEFAULT_SKETCHES,
     sketch_sizes: Iterable[float] = (1.2, 2.0, 4.0, 10.0),
-    repeats: int = 3,
+    repeats: int = 5,
     rng: RandomLike = 0,
     baselines: Iterable[str] = ("normal", "scipy-cwt", "lapack"),
     memory: bool = True,
@@ -56,7 +56,7 @@ def run(
         Default SparseSign(8) and CountSketch().
     sketch_sizes : iterable of float
         As multiples of n: d = ⌈multiple · n⌉, but at least what the family needs. Default 1.2, 2, 4, 10.
-    repeats : int, default 3
+    repeats : int, default 5
         Independent draws of every sketch; at least 1.
     rng : int, SeedSequence, Generator, Key or None, default 0
         Repeat r uses seed rng + r if rng is an int, and that seed is in the table.
@@ -137,8 +137,7 @@ class _Study:
         if not targets:
             raise InvalidValueError("b is an empty mapping; give at least one target")
         targets = {name: as_target(value, name, A) for name, value in targets.items()}
-        is_int = isinstance(rng, int | np.integer) and not isinstance(rng, bool)
-        key = Key.of(rng)
+        key = Key.of(rng)  # checks it, too
         return cls(
             A,
             targets,
@@ -146,7 +145,7 @@ class _Study:
             named_sketches(sketches),
             as_ratios(sizes),
             as_repeats(repeats),
-            int(rng) if is_int else key.value >> 33,
+            int(rng) if isinstance(rng, int | np.integer) else key.value >> 33,
             as_baselines(baselines),
             workers,
             [],
@@ -279,7 +278,6 @@ class _Study:
         o: Outcome,
     ) -> None:
         assert self.reference is not None
-        measured = o.x is not None
         self.rows.append(
             StudyRow(
                 target=target,
@@ -293,8 +291,8 @@ class _Study:
                 solve_seconds=o.solve_seconds,
                 seconds=o.seconds,
                 sweeps=o.sweeps,
-                relative_error=self.reference.relative_error(o.x, j) if measured else None,
-                residual_ratio=self.reference.residual_ratio(o.x, j) if measured else None,
+                relative_error=None if o.x is None else self.reference.relative_error(o.x, j),
+                residual_ratio=None if o.x is None else self.reference.residual_ratio(o.x, j),
                 peak_mib=None,
                 status=o.status,
                 message=o.message,

@@ -144,6 +144,8 @@ class StudyTable:
     >>> import rpcls.datasets, rpcls.study
     >>> data = rpcls.datasets.synthetic(2000, 10, rng=0)
     >>> table = rpcls.study.run(data.A, data.b, solvers=["full"], sketch_sizes=[4], repeats=1, memory=False)
+    >>> table
+    StudyTable(5 rows, targets b)
     >>> sorted({row.solver for row in table})
     ['full', 'lapack', 'normal', 'scipy-cwt']
     """
@@ -166,6 +168,11 @@ class StudyTable:
             f"StudyTable({len(self.rows)} rows, targets {', '.join(self.targets) or 'none'}"
             f"{f', {failed} failed' if failed else ''}{', interrupted' if self.interrupted else ''})"
         )
+
+    def __str__(self) -> str:
+        from .text import as_text
+
+        return as_text(self)
 
     @property
     def targets(self) -> tuple[str, ...]:
