@@ -208,7 +208,7 @@ class OnePass:
 def _solution(solver: OnePass, summary: Summary, answer: Answer, started: float) -> Solution:
     problem = summary.problem
     one = problem.Atb.ndim == 1
-    unseen = ~summary.P.any(axis=0)[:, None] & (summary.g == 0)
+    unseen = ~np.asarray(summary.P.any(axis=0))[:, None] & (summary.g == 0)
     answer.x[unseen] = 0.0  # exactly, not to rounding
     zero = np.asarray(~summary.g.any(axis=0) & ~answer.x.any(axis=0))
     statuses = [Status.ZERO_GRADIENT if z else s for z, s in zip(zero, answer.statuses, strict=True)]

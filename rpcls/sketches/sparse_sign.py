@@ -102,9 +102,8 @@ class _SignBlocks(SketchFamily):
                     Atb[here, j] = column
                 before += width
         side = out_side.reshape(-1, d, narrow).transpose(1, 0, 2).reshape(d, side_width)[:, : k + 1] * factor
-        return Sums(
-            SA, side[:, :k], side[:, k].astype(np.float64), Atb, A1, AA, totals[:k], totals[k : 2 * k], totals[2 * k]
-        )  # fmt: skip
+        b1, bb, weight = totals[:k], totals[k : 2 * k], float(totals[2 * k])
+        return Sums(SA, side[:, :k], side[:, k].astype(np.float64), Atb, A1, AA, b1, bb, weight)
 
 
 def _flat(A: np.ndarray) -> tuple[np.ndarray, int]:

@@ -42,7 +42,7 @@ _LABELS = {
 }
 _MARKERS = "o^sDvP"
 _INK, _SOFT, _FAINT = "#222222", "#6b6b6b", "#d9d9d9"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "axes.titlesize": 10.5,
@@ -108,7 +108,9 @@ def draw(table: StudyTable, kind: str = "both") -> Figure:
         rows.append(("time", None))
 
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(5.6 * len(targets) + 0.8, 3.6 * len(rows) + 0.6), layout="constrained")
+        figure = Figure(
+            figsize=(5.6 * len(targets) + 0.8, 3.6 * len(rows) + (1.2 if kind == "time" else 0.6)), layout="constrained"
+        )
         figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)  # type: ignore[union-attr]
         parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]  # so labels in one row do not narrow another
         for part, (what, sketch) in zip(parts, rows, strict=True):
@@ -137,9 +139,7 @@ def write(figure: Figure, path: str | os.PathLike[str] | BinaryIO, kind: str | N
     if kind is None:
         kind = Path(str(path)).suffix.lower()[1:]
         if kind not in figure.canvas.get_supported_filetypes():
-            raise InvalidValueError(
-                f"plot writes .svg, .png or .pdf by the suffix of the path, got {os.fspath(path)!r}"
-            )  # type: ignore[arg-type]
+            raise InvalidValueError(f"plot writes .svg, .png or .pdf by the suffix of the path, got {path!s}")
     with matplotlib.rc_context(_STYLE):
         figure.savefig(path, format=kind, dpi=160, metadata={"Date": None} if kind == "svg" else None)
 
@@ -198,7 +198,7 @@ def _size_panel(ax: Axes, points: list[Summary], look: _Look, sketch: str | None
     ends = []
     for solver in sorted(series, key=lambda s: (s == "robust-partial", s not in BASELINES)):
         line, colour, hero = series[solver], look.colours[solver], solver == "robust-partial"
-        x = [p.d_over_n for p in line]
+        x = [p.d_over_n or 0.0 for p in line]
         spreads = [p.error for p in line if p.error]
         middle = [s.median for s in spreads]
         ax.fill_between(x, [s.low for s in spreads], [s.high for s in spreads], color=colour, alpha=0.16, lw=0)

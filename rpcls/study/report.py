@@ -21,24 +21,24 @@ __all__ = ["write_report"]
 _CSS = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; color: #222; background: #fff;
-  margin: 0 auto; max-width: 1120px; padding: 2rem 1.5rem 4rem; }
+  margin: 0 auto; max-width: 1180px; padding: 2rem 1.5rem 4rem; }
 h1 { font-size: 1.7rem; margin: 0 0 .2rem; } h2 { font-size: 1.2rem; margin: 2.4rem 0 .6rem; }
 h3 { font-size: 1rem; margin: 1.2rem 0 .4rem; }
 p, li { max-width: 75ch; } .sub { color: #666; margin-top: 0; }
 .findings { background: #f6f8fa; border-left: 4px solid #D55E00; padding: .6rem 1.2rem; margin: 1.2rem 0; }
-.findings li { margin: .3rem 0; }
+.findings li { margin: .3rem 0; max-width: 100ch; } .findings ul { padding-left: 1.2rem; }
 .warn { background: #fff4e5; border-left: 4px solid #E69F00; padding: .6rem 1.2rem; }
 figure { margin: 1rem 0; } figure img { width: 100%; height: auto; }
 figcaption { color: #555; font-size: .9rem; max-width: 95ch; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; margin: .4rem 0; }
-th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #e6e6e6; white-space: nowrap; }
+th, td { padding: .22rem .55rem; text-align: right; border-bottom: 1px solid #e6e6e6; white-space: nowrap; }
 th { font-weight: 600; color: #444; border-bottom: 2px solid #bbb; vertical-align: bottom; }
 th:first-child, td:first-child, td.text, th.text { text-align: left; }
-th.narrow { white-space: normal; max-width: 6rem; }
+th.narrow { white-space: normal; max-width: 5.2rem; }
 td.best { font-weight: 700; background: #e8f3ec; } td.wrap { white-space: normal; min-width: 20rem; text-align: left; }
 .range { color: #777; font-size: .85em; } .bad { color: #b00020; font-weight: 600; }
-.pair { display: flex; flex-wrap: wrap; gap: 0 3rem; }
+.pair { display: flex; flex-wrap: wrap; gap: 0 2.5rem; } .grids th, .grids td { padding: .25rem .5rem; }
 details summary { cursor: pointer; color: #0b5394; margin: .6rem 0; }
 code { background: #f2f2f2; padding: .1em .3em; border-radius: 3px; font-size: .9em; }
 """
@@ -142,7 +142,7 @@ def _grids(found: Sequence[Grid]) -> str:
             f'<div class="scroll"><h3>{escape(grid.target)}, {escape(label_of(grid.sketch))}</h3>'
             f"<table><thead><tr><th>d</th>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
         )
-    return f"{out[0]}<div class=pair>{''.join(out[1:])}</div>"
+    return f'{out[0]}<div class="pair grids">{"".join(out[1:])}</div>'
 
 
 def _reading() -> str:
@@ -211,7 +211,7 @@ def _summary_line(s: Summary) -> str:
 
 
 def _ratio(value: float) -> str:
-    return f"{value:.4f}" if value < 100 else number(value)
+    return f"{value:.3f}" if value < 100 else number(value)
 
 
 def _spread(spread: Spread | None, form: Any, ranged: bool = True) -> str:
@@ -219,7 +219,7 @@ def _spread(spread: Spread | None, form: Any, ranged: bool = True) -> str:
         return ""
     text = form(spread.median)
     if ranged and spread.low != spread.high:
-        text += f' <span class="range">{form(spread.low)}–{form(spread.high)}</span>'
+        text += f' <span class="range">{form(spread.low).removesuffix(" s")}–{form(spread.high)}</span>'
     return text
 
 
@@ -239,7 +239,7 @@ def _failures(table: StudyTable) -> str:
         for message, where in groups.items()
     )
     return (
-        "<h2>Failures and warnings</h2><div class=scroll><table><thead><tr><th>message</th>"
+        '<h2>Failures and warnings</h2><div class="scroll"><table><thead><tr><th>message</th>'
         f'<th class="text">where</th></tr></thead><tbody>{lines}</tbody></table></div>'
     )
 
@@ -259,7 +259,7 @@ def _facts(table: StudyTable) -> str:
         for p in table.problems
     )
     return (
-        f"<h2>Data, settings, machine</h2><div class=pair>{problems}</div><div class=pair>"
+        f'<h2>Data, settings, machine</h2><div class="pair">{problems}</div><div class="pair">'
         f"{_pairs('Settings', dict(table.settings))}{_pairs('Machine and versions', dict(table.machine))}</div>"
     )
 
@@ -280,7 +280,7 @@ def _all_rows(table: StudyTable) -> str:
     head = "".join(f"<th>{name}</th>" for name in names)
     lines = "".join(f"<tr>{_cells(getattr(row, name) for name in names)}</tr>" for row in table)
     return (
-        f"<details><summary>All {len(table)} runs</summary><div class=scroll><table><thead><tr>{head}</tr></thead>"
+        f'<details><summary>All {len(table)} runs</summary><div class="scroll"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{lines}</tbody></table></div></details>"
     )
 

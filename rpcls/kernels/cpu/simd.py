@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 WIDE_BYTES = 256
 NARROW_BYTES = 64
 RUN = 8  # rows whose sums stay in registers
 
-_i64 = ir.IntType(64)
+_i32, _i64 = ir.IntType(32), ir.IntType(64)
+_bytes = ir.IntType(8).as_pointer()
 _double = ir.DoubleType()
 
 
@@ -39,8 +41,8 @@ def _store(builder, value, pointer, vector, element):
 
 def _splat(builder, value, vector):
     undefined = ir.Constant(vector, ir.Undefined)
-    first = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
+    first = builder.insert_element(undefined, value, ir.Constant(_i32, 0))
+    zeros = ir.Constant(ir.VectorType(_i32, vector.count), [0] * vector.count)
     return builder.shuffle_vector(first, undefined, zeros)
 
 
@@ -142,6 +144,26 @@ def _cross(tile_bytes, run):
     return cross
 
 
+def _prefetch(tile_bytes):
+    @intrinsic
+    def prefetch(typingctx, x, ix):
+        """Ask for one tile's cache lines of x, from element ix on, in the second-level cache. Any address is safe."""
+
+        def codegen(context, builder, signature, args):
+            pointer = builder.bitcast(_at(context, builder, signature.args[0], args[0], args[1]), _bytes)
+            kind = ir.FunctionType(ir.VoidType(), [_bytes, _i32, _i32, _i32])
+            ask = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+            read, second_level, data = (ir.Constant(_i32, value) for value in (0, 2, 1))
+            for line in range(0, tile_bytes, 64):
+                builder.call(ask, [builder.gep(pointer, [ir.Constant(_i64, line)]), read, second_level, data])
+            return context.get_dummy_value()
+
+        return types.void(x, types.int64), codegen
+
+    return prefetch
+
+
+prefetch_wide, prefetch_narrow = _prefetch(WIDE_BYTES), _prefetch(NARROW_BYTES)
 axpy_wide, axpy_narrow = _axpy(WIDE_BYTES), _axpy(NARROW_BYTES)
 stage_wide, stage_narrow = _stage(WIDE_BYTES, RUN), _stage(NARROW_BYTES, RUN)
 stage_wide_row, stage_narrow_row = _stage(WIDE_BYTES, 1), _stage(NARROW_BYTES, 1)

@@ -11,7 +11,7 @@ from numba import njit
 
 from . import panel as _panel
 from .philox import philox
-from .simd import NARROW_BYTES, WIDE_BYTES, axpy_narrow, axpy_wide
+from .simd import NARROW_BYTES, WIDE_BYTES, axpy_narrow, axpy_wide, prefetch_narrow, prefetch_wide
 
 _TAG = np.uint64(1)  # rpcls.random.STREAM_TAGS["sparse-sign"]
 _1, _31 = np.uint64(1), np.uint64(31)
@@ -44,27 +44,35 @@ def codes(key, start, count, edges, out):
 
 
 @njit(nogil=True, cache=True)
-def _scatter(panel, tiles, wide, capacity, rows, edges, code, out):
-    """out (tile, d, width) += S·panel, one block of rows at a time, so that it stays in the first-level cache."""
+def _scatter(panel, tiles, wide, capacity, rows, edges, code, out, x, ahead, stride, starts):
+    """out (tile, d, width) += S·panel, one block of rows at a time, so that it stays in the first-level cache.
+
+    Meanwhile the next panel's rows, which begin at x[ahead], are asked for: the processor would otherwise wait for
+    memory while it stages, and leave memory idle while it scatters. Stride 0: nothing is asked for.
+    """
     broad, thin = WIDE_BYTES // panel.itemsize, NARROW_BYTES // panel.itemsize
-    d = edges[-1]
+    d, nnz = edges[-1], len(edges) - 1
     one, minus = panel.dtype.type(1), panel.dtype.type(2)
     for t in range(tiles):
         before = broad * min(t, wide) + thin * max(t - wide, 0)
-        for z in range(len(edges) - 1):
+        source = before * capacity
+        for z in range(nnz):
             drawn = code[z]
-            if t < wide:
-                at = before * d + edges[z] * broad
-                source = before * capacity
-                for i in range(rows):
-                    sign = one - minus * panel.dtype.type(drawn[i] & np.uint32(1))
-                    axpy_wide(out, at + np.int64(drawn[i] >> np.uint32(1)) * broad, panel, source + i * broad, sign)
-            else:
-                at = before * d + edges[z] * thin
-                source = before * capacity
-                for i in range(rows):
-                    sign = one - minus * panel.dtype.type(drawn[i] & np.uint32(1))
-                    axpy_narrow(out, at + np.int64(drawn[i] >> np.uint32(1)) * thin, panel, source + i * thin, sign)
+            at = before * d + edges[z] * (broad if t < wide else thin)
+            for first in range(0, rows, nnz):
+                last = min(first + nnz, rows)
+                if t < wide:
+                    if stride:
+                        prefetch_wide(x, ahead + (first + z) * stride + starts[t])
+                    for i in range(first, last):
+                        sign = one - minus * panel.dtype.type(drawn[i] & np.uint32(1))
+                        axpy_wide(out, at + np.int64(drawn[i] >> np.uint32(1)) * broad, panel, source + i * broad, sign)
+                else:
+                    if stride:
+                        prefetch_narrow(x, ahead + (first + z) * stride + starts[t])
+                    for i in range(first, last):
+                        sign = one - minus * panel.dtype.type(drawn[i] & np.uint32(1))
+                        axpy_narrow(out, at + np.int64(drawn[i] >> np.uint32(1)) * thin, panel, source + i * thin, sign)
 
 
 @njit(nogil=True, cache=True)
@@ -98,7 +106,8 @@ def sweep(
             _gather(A, first, rows, starts, wide, capacity, panel)
             _stage(panel, 0, 0, rows, starts, wide, capacity, panel, scale, one, rhs, partial)
         sums += partial
-        _scatter(panel, len(starts), wide, capacity, rows, edges, code, out)
+        ahead = (first + rows) * stride
+        _scatter(panel, len(starts), wide, capacity, rows, edges, code, out, x, ahead, stride, starts)
         if len(out_side):
-            _scatter(side, side_tiles, 0, capacity, rows, edges, code, out_side)
+            _scatter(side, side_tiles, 0, capacity, rows, edges, code, out_side, x, 0, 0, starts)
         first += rows
