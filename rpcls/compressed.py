@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from operator import index as operator_index
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -74,7 +73,7 @@ class CompressedProblem:
     columns: tuple[str, ...] | None = None
     exponents: tuple[int, int] = (0, 0)
     means: tuple[np.ndarray, Any] | None = None
-    timings: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    timings: Mapping[str, float] = field(default_factory=dict)
 
     FORMAT: ClassVar[str] = "rpcls.CompressedProblem"
     FORMAT_VERSION: ClassVar[int] = 1
@@ -128,7 +127,7 @@ class CompressedProblem:
             column_norms=np.hypot(a.column_norms, b.column_norms),
             weight=a.weight + b.weight,
             intervals=intervals,
-            timings=MappingProxyType(seconds),
+            timings=seconds,
         )
 
     def _check_mergeable(self, other: CompressedProblem) -> None:
@@ -294,7 +293,7 @@ class CompressedProblem:
                 columns=None if columns is None else tuple(str(name) for name in columns),
                 exponents=(ea, eb),
                 means=None if a_mean is None else (a_mean, _plain(b_mean)),
-                timings=MappingProxyType({str(k): float(v) for k, v in header["timings"].items()}),
+                timings={str(k): float(v) for k, v in header["timings"].items()},
             )
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             reason = f"{type(error).__name__}: {error}"

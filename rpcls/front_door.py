@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -163,7 +162,7 @@ def lstsq(
     >>> b = A @ np.arange(5) + rng.standard_normal(10_000)
     >>> np.round(rpcls.lstsq(A, b).x, 1) + 0
     array([0., 1., 2., 3., 4.])
-    >>> rpcls.lstsq(A, b, "robust-partial", sketch_size=200, rng=0).sweeps
+    >>> rpcls.lstsq(A, b, "full", sketch_size=200, rng=0).sweeps
     1
     """
     solver = _solver(solver, rcond)
@@ -190,7 +189,7 @@ def lstsq(
             problem = problem.centered()
     solution = solver.solve(problem, source)
     timings = {**solution.timings, "total": time.perf_counter() - began}
-    return replace(solution, timings=MappingProxyType(timings), columns=solution.columns or source.columns)
+    return replace(solution, timings=timings, columns=solution.columns or source.columns)
 
 
 def _operator(sketch: Any, sketch_size: int | None, rng: RandomLike, n: int) -> SketchOperator:

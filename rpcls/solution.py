@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -66,7 +65,7 @@ class ErrorBound:
     confidence: float
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Solution:
     """An answer to min ‖Ax − b‖ and what is known about it.
 
@@ -113,7 +112,7 @@ class Solution:
     intercept: Any = None
     columns: tuple[str, ...] | None = None
     sketch: Any = None
-    timings: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    timings: Mapping[str, float] = field(default_factory=dict)
     details: str = ""
 
     @property

@@ -6,7 +6,6 @@ import math
 import time
 from dataclasses import dataclass
 from numbers import Real
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -130,7 +129,7 @@ class Direct:
             rank=factor.rank,
             intercept=squeeze(intercept),
             columns=source.columns,
-            timings=MappingProxyType({"solve": seconds}),
+            timings={"solve": seconds},
             details=details,
         )
         if not status.ok:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -159,10 +158,11 @@ class OnePass:
 
     def sketch(self, shape: tuple[int, int], dtype: Any) -> tuple[Any, int]:
         """The family and the sketch size that this solver wants by default: SparseSign(), max(4n, 2ζ)."""
+        from ..planning import default_sketch_size
         from ..sketches import SparseSign
 
         family = SparseSign()
-        return family, max(4 * shape[1], 2 * family.minimum_size)
+        return family, default_sketch_size(shape[1], family)
 
     def solve(self, problem: CompressedProblem, source: Any = None) -> Solution:
         """Solve from the summary; `source` is not touched.
@@ -242,7 +242,7 @@ def _solution(solver: OnePass, summary: Summary, answer: Answer, started: float)
         intercept=squeeze(intercept),
         columns=problem.columns,
         sketch=problem.operator,
-        timings=MappingProxyType(seconds),
+        timings=seconds,
         details=details,
     )
 

@@ -53,18 +53,17 @@ class _Dense(SketchFamily):
             pieces = [(key, start + first + i, St[i:j]) for i, j in zip(cuts[:-1], cuts[1:], strict=True)]
             lanes.run(fill, pieces, workers)
             root = np.ones(stop - first) if weight is None else np.sqrt(weight[first:stop])
-            rows = np.empty((stop - first, n + k), dtype)
-            np.multiply(A[first:stop], (root * scale[0])[:, None], out=rows[:, :n], casting="same_kind")
-            np.multiply(b[first:stop], (root * scale[1])[:, None], out=rows[:, n:], casting="same_kind")
-            product += St.T @ rows
+            rows = np.empty((stop - first, n + k))
+            A_rows, b_rows = rows[:, :n], rows[:, n:]
+            np.multiply(A[first:stop], (root * scale[0])[:, None], out=A_rows)
+            np.multiply(b[first:stop], (root * scale[1])[:, None], out=b_rows)
+            product += St.T @ rows.astype(dtype, copy=False)
             S1 += St.T.astype(np.float64, copy=False) @ root
-            wide = rows.astype(np.float64, copy=False)
-            A_wide, b_wide = wide[:, :n], wide[:, n:]
-            A1 += root @ A_wide
-            AA += np.einsum("ij,ij->j", A_wide, A_wide)
-            Atb += A_wide.T @ b_wide
-            b1 += root @ b_wide
-            bb += np.einsum("ij,ij->j", b_wide, b_wide)
+            A1 += root @ A_rows
+            AA += np.einsum("ij,ij->j", A_rows, A_rows)
+            Atb += A_rows.T @ b_rows
+            b1 += root @ b_rows
+            bb += np.einsum("ij,ij->j", b_rows, b_rows)
             total += float(root @ root)
         product *= dtype.type(1 / np.sqrt(d))
         return Sums(product[:, :n], product[:, n:], S1 / np.sqrt(d), Atb, A1, AA, b1, bb, total)

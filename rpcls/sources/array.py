@@ -87,6 +87,8 @@ def _as_float(value: Any, name: str) -> np.ndarray:
         raise InvalidTypeError(f"{name} must be a rectangular array of numbers: {error}") from error
     if array.dtype.kind in "biu":
         return array.astype(np.float64)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype not in (np.float32, np.float64):
         hint = {
             "c": "complex problems are not supported; solve for real and imaginary parts",
@@ -94,8 +96,6 @@ def _as_float(value: Any, name: str) -> np.ndarray:
             "O": f"convert it: numpy.asarray({name}, dtype=float)",
         }.get(array.dtype.kind, f"convert {name} to numbers")
         raise InvalidTypeError(f"{name} must hold float32, float64, integers or booleans, got {array.dtype}; {hint}")
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
     return array
 
 

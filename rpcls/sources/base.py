@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -102,7 +101,7 @@ class Source(ABC):
             A, b = (read_only(np.empty((0, width), self.dtype)) for width in (self.n_columns, self.n_rhs))
             empty = Rows(0, A, b, None)
             problem = self._problem(S, *sum_rows(S.family, S, empty, 1), empty)
-        object.__setattr__(problem, "timings", MappingProxyType({"compress": time.perf_counter() - began}))
+        object.__setattr__(problem, "timings", {"compress": time.perf_counter() - began})
         return problem
 
     def _problem(self, S: SketchOperator, sums: Sums, exponents: tuple[int, int], rows: Rows) -> CompressedProblem:

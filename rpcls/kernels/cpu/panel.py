@@ -96,16 +96,22 @@ def stage_rhs(b, weight, first, rows, scale_a, scale_b, capacity, scale, one, rh
     k = rhs.shape[0]
     thin = NARROW_BYTES // side.itemsize
     partial = np.zeros(2 * k + 1)
+    last = (k // thin) * capacity * thin + k % thin
     for i in range(rows):
         root = np.sqrt(weight[first + i]) if len(weight) else 1.0
         scale[i] = root * scale_a
         one[i] = root
         partial[2 * k] += root * root
-        for j in range(k):
-            value = np.float64(b[first + i, j]) * (root * scale_b)
+        side[last + i * thin] = root
+    for j in range(k):
+        at = (j // thin) * capacity * thin + j % thin
+        total = squares = 0.0
+        for i in range(rows):
+            value = np.float64(b[first + i, j]) * (one[i] * scale_b)
             rhs[j, i] = value
-            side[((j // thin) * capacity + i) * thin + j % thin] = value
-            partial[j] += value * root
-            partial[k + j] += value * value
-        side[((k // thin) * capacity + i) * thin + k % thin] = root
+            side[at + i * thin] = value
+            total += value * one[i]
+            squares += value * value
+        partial[j] += total
+        partial[k + j] += squares
     totals += partial

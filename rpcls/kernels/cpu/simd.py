@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 WIDE_BYTES = 256
 NARROW_BYTES = 64
 RUN = 8  # rows whose sums stay in registers
 
-_i32, _i64 = ir.IntType(32), ir.IntType(64)
-_bytes = ir.IntType(8).as_pointer()
+_i64 = ir.IntType(64)
 _double = ir.DoubleType()
 
 
@@ -41,8 +39,8 @@ def _store(builder, value, pointer, vector, element):
 
 def _splat(builder, value, vector):
     undefined = ir.Constant(vector, ir.Undefined)
-    first = builder.insert_element(undefined, value, ir.Constant(_i32, 0))
-    zeros = ir.Constant(ir.VectorType(_i32, vector.count), [0] * vector.count)
+    first = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
     return builder.shuffle_vector(first, undefined, zeros)
 
 
@@ -116,6 +114,52 @@ def _stage(tile_bytes, run):
     return stage
 
 
+def _stage_add(tile_bytes, run):
+    @intrinsic
+    def stage_add(typingctx, x, ix, stride, scale, one, rhs, irow, code, out, iout, sums, isums):
+        """`run` rows of one tile, staged nowhere: with a = scale·x row by row, tile-row code >> 1 of out += ±a (minus
+        where the code is odd); sums[0] += 1ᵀa, sums[1] += ‖a‖², sums[2] += rhsᵀa, by column."""
+        width = tile_bytes // (x.dtype.bitwidth // 8)
+
+        def codegen(context, builder, signature, args):
+            tx, _, _, tc, to, tb, _, td, ty, _, ts, _ = signature.args
+            px = _at(context, builder, tx, args[0], args[1])
+            py = _at(context, builder, ty, args[8], args[9])
+            ps = _at(context, builder, ts, args[10], args[11])
+            pd = _at(context, builder, td, args[7], args[6])
+            vector, wide = ir.VectorType(context.get_data_type(tx.dtype), 8), ir.VectorType(_double, 8)
+            factors = _row_scalars(builder, _at(context, builder, tc, args[3], args[6]), vector, run)
+            ones = _row_scalars(builder, _at(context, builder, to, args[4], args[6]), wide, run)
+            rights = _row_scalars(builder, _at(context, builder, tb, args[5], args[6]), wide, run)
+            rows, targets, signs = [], [], []
+            for row in range(run):
+                drawn = builder.load(builder.gep(pd, [ir.Constant(_i64, row)]))
+                target = builder.zext(builder.lshr(drawn, ir.Constant(drawn.type, 1)), _i64)
+                odd = builder.trunc(drawn, ir.IntType(1))
+                sign = builder.select(odd, ir.Constant(vector.element, -1.0), ir.Constant(vector.element, 1.0))
+                rows.append(builder.gep(px, [builder.mul(args[2], ir.Constant(_i64, row))]))
+                targets.append(builder.gep(py, [builder.mul(target, ir.Constant(_i64, width))]))
+                signs.append(_splat(builder, sign, vector))
+            for e in range(0, width, 8):
+                total = [_load(builder, ps, wide, e + part * width) for part in range(3)]
+                for row in range(run):
+                    a = builder.fmul(_load(builder, rows[row], vector, e), factors[row])
+                    added = _fma(builder, signs[row], a, _load(builder, targets[row], vector, e))
+                    _store(builder, added, targets[row], vector, e)
+                    if vector.element != _double:
+                        a = builder.fpext(a, wide)
+                    for part, factor in enumerate((ones[row], a, rights[row])):
+                        total[part] = _fma(builder, a, factor, total[part])
+                for part in range(3):
+                    _store(builder, total[part], ps, wide, e + part * width)
+            return context.get_dummy_value()
+
+        i = types.int64
+        return types.void(x, i, i, scale, one, rhs, i, code, out, i, sums, i), codegen
+
+    return stage_add
+
+
 def _cross(tile_bytes, run):
     @intrinsic
     def cross(typingctx, panel, ipanel, b, ib, sums, isums):
@@ -144,28 +188,10 @@ def _cross(tile_bytes, run):
     return cross
 
 
-def _prefetch(tile_bytes):
-    @intrinsic
-    def prefetch(typingctx, x, ix):
-        """Ask for one tile's cache lines of x, from element ix on, in the second-level cache. Any address is safe."""
-
-        def codegen(context, builder, signature, args):
-            pointer = builder.bitcast(_at(context, builder, signature.args[0], args[0], args[1]), _bytes)
-            kind = ir.FunctionType(ir.VoidType(), [_bytes, _i32, _i32, _i32])
-            ask = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-            read, second_level, data = (ir.Constant(_i32, value) for value in (0, 2, 1))
-            for line in range(0, tile_bytes, 64):
-                builder.call(ask, [builder.gep(pointer, [ir.Constant(_i64, line)]), read, second_level, data])
-            return context.get_dummy_value()
-
-        return types.void(x, types.int64), codegen
-
-    return prefetch
-
-
-prefetch_wide, prefetch_narrow = _prefetch(WIDE_BYTES), _prefetch(NARROW_BYTES)
 axpy_wide, axpy_narrow = _axpy(WIDE_BYTES), _axpy(NARROW_BYTES)
 stage_wide, stage_narrow = _stage(WIDE_BYTES, RUN), _stage(NARROW_BYTES, RUN)
 stage_wide_row, stage_narrow_row = _stage(WIDE_BYTES, 1), _stage(NARROW_BYTES, 1)
 cross_wide, cross_narrow = _cross(WIDE_BYTES, RUN), _cross(NARROW_BYTES, RUN)
 cross_wide_row, cross_narrow_row = _cross(WIDE_BYTES, 1), _cross(NARROW_BYTES, 1)
+add_wide, add_narrow = _stage_add(WIDE_BYTES, RUN), _stage_add(NARROW_BYTES, RUN)
+add_wide_row, add_narrow_row = _stage_add(WIDE_BYTES, 1), _stage_add(NARROW_BYTES, 1)

@@ -11,7 +11,17 @@ from numba import njit
 
 from . import panel as _panel
 from .philox import philox
-from .simd import NARROW_BYTES, WIDE_BYTES, axpy_narrow, axpy_wide, prefetch_narrow, prefetch_wide
+from .simd import (
+    NARROW_BYTES,
+    RUN,
+    WIDE_BYTES,
+    add_narrow,
+    add_narrow_row,
+    add_wide,
+    add_wide_row,
+    axpy_narrow,
+    axpy_wide,
+)
 
 _TAG = np.uint64(1)  # rpcls.random.STREAM_TAGS["sparse-sign"]
 _1, _31 = np.uint64(1), np.uint64(31)
@@ -44,35 +54,51 @@ def codes(key, start, count, edges, out):
 
 
 @njit(nogil=True, cache=True)
-def _scatter(panel, tiles, wide, capacity, rows, edges, code, out, x, ahead, stride, starts):
-    """out (tile, d, width) += S·panel, one block of rows at a time, so that it stays in the first-level cache.
-
-    Meanwhile the next panel's rows, which begin at x[ahead], are asked for: the processor would otherwise wait for
-    memory while it stages, and leave memory idle while it scatters. Stride 0: nothing is asked for.
-    """
+def _scatter(panel, tiles, wide, capacity, rows, edges, code, out):
+    """out (tile, d, width) += S·panel, one block of rows at a time, so that it stays in the first-level cache."""
     broad, thin = WIDE_BYTES // panel.itemsize, NARROW_BYTES // panel.itemsize
-    d, nnz = edges[-1], len(edges) - 1
+    d = edges[-1]
     one, minus = panel.dtype.type(1), panel.dtype.type(2)
     for t in range(tiles):
         before = broad * min(t, wide) + thin * max(t - wide, 0)
-        source = before * capacity
-        for z in range(nnz):
+        for z in range(len(edges) - 1):
             drawn = code[z]
-            at = before * d + edges[z] * (broad if t < wide else thin)
-            for first in range(0, rows, nnz):
-                last = min(first + nnz, rows)
-                if t < wide:
-                    if stride:
-                        prefetch_wide(x, ahead + (first + z) * stride + starts[t])
-                    for i in range(first, last):
-                        sign = one - minus * panel.dtype.type(drawn[i] & np.uint32(1))
-                        axpy_wide(out, at + np.int64(drawn[i] >> np.uint32(1)) * broad, panel, source + i * broad, sign)
+            if t < wide:
+                at = before * d + edges[z] * broad
+                source = before * capacity
+                for i in range(rows):
+                    sign = one - minus * panel.dtype.type(drawn[i] & np.uint32(1))
+                    axpy_wide(out, at + np.int64(drawn[i] >> np.uint32(1)) * broad, panel, source + i * broad, sign)
+            else:
+                at = before * d + edges[z] * thin
+                source = before * capacity
+                for i in range(rows):
+                    sign = one - minus * panel.dtype.type(drawn[i] & np.uint32(1))
+                    axpy_narrow(out, at + np.int64(drawn[i] >> np.uint32(1)) * thin, panel, source + i * thin, sign)
+
+
+@njit(nogil=True, cache=True)
+def _add_rows(x, origin, stride, rows, starts, wide, d, scale, one, rhs, code, out, sums):
+    """Staging and scattering in one for ζ = 1 and one right-hand side: each row goes from memory to where it belongs."""
+    broad, thin = WIDE_BYTES // x.itemsize, NARROW_BYTES // x.itemsize
+    full = rows - rows % RUN
+    first = 0
+    while first < rows:
+        run = RUN if first < full else 1
+        source = origin + first * stride
+        for t in range(len(starts)):
+            before = broad * min(t, wide) + thin * max(t - wide, 0)
+            at, to = source + starts[t], before * d
+            if t < wide:
+                if run == RUN:
+                    add_wide(x, at, stride, scale, one, rhs, first, code, out, to, sums, 3 * before)
                 else:
-                    if stride:
-                        prefetch_narrow(x, ahead + (first + z) * stride + starts[t])
-                    for i in range(first, last):
-                        sign = one - minus * panel.dtype.type(drawn[i] & np.uint32(1))
-                        axpy_narrow(out, at + np.int64(drawn[i] >> np.uint32(1)) * thin, panel, source + i * thin, sign)
+                    add_wide_row(x, at, stride, scale, one, rhs, first, code, out, to, sums, 3 * before)
+            elif run == RUN:
+                add_narrow(x, at, stride, scale, one, rhs, first, code, out, to, sums, 3 * before)
+            else:
+                add_narrow_row(x, at, stride, scale, one, rhs, first, code, out, to, sums, 3 * before)
+        first += run
 
 
 @njit(nogil=True, cache=True)
@@ -100,14 +126,18 @@ def sweep(
             totals if len(out_side) else unused,
         )  # fmt: skip
         partial[:] = 0.0
-        if stride:
+        if stride and k == 1 and len(edges) == 2:
+            _add_rows(
+                x, first * stride, stride, rows, starts, wide, edges[1], scale, one, rhs[0], code[0], out, partial
+            )  # fmt: skip
+        elif stride:
             _stage(x, first * stride, stride, rows, starts, wide, capacity, panel, scale, one, rhs, partial)
         else:
             _gather(A, first, rows, starts, wide, capacity, panel)
             _stage(panel, 0, 0, rows, starts, wide, capacity, panel, scale, one, rhs, partial)
         sums += partial
-        ahead = (first + rows) * stride
-        _scatter(panel, len(starts), wide, capacity, rows, edges, code, out, x, ahead, stride, starts)
+        if not (stride and k == 1 and len(edges) == 2):
+            _scatter(panel, len(starts), wide, capacity, rows, edges, code, out)
         if len(out_side):
-            _scatter(side, side_tiles, 0, capacity, rows, edges, code, out_side, x, 0, 0, starts)
+            _scatter(side, side_tiles, 0, capacity, rows, edges, code, out_side)
         first += rows
