@@ -23,7 +23,7 @@ from rpcls.study.table import StudyTable, Summary
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDY = ROOT / "docs" / "study"
-BENCHMARK = ROOT / "benchmarks" / "results" / "compress.md"
+BENCHMARKS = {"map": "which_solver", "benchmarks": "compress"}  # section of README.md: file in benchmarks/results/
 SKETCH = "SparseSign(nnz_per_column=8)"
 _TOLD = ("processor", "cores usable", "Python", "numpy", "scipy", "numba", "BLAS")
 
@@ -47,8 +47,10 @@ def sections() -> dict[str, str]:
         "errors": "\n\n".join(_errors(grid) for grid in grids(summary) if grid.sketch == SKETCH),
         "costs": f"{_costs(summary, table.targets)}\n\n{_about(machine)}",
     }
-    if BENCHMARK.exists():
-        found["benchmarks"] = BENCHMARK.read_text(encoding="utf-8").split("\n", 1)[1].strip()
+    for section, name in BENCHMARKS.items():
+        path = ROOT / "benchmarks" / "results" / f"{name}.md"
+        if path.exists():
+            found[section] = path.read_text(encoding="utf-8").split("\n", 1)[1].strip()  # less its title
     return found
 
 
@@ -97,7 +99,9 @@ def _costs(summary: list[Summary], targets: tuple[str, ...]) -> str:
 
 def _about(machine: dict[str, str]) -> str:
     cores = machine.get("cores usable", "?")
-    versions = ", ".join(f"{name} {value}" for name, value in machine.items() if name not in ("processor", "cores usable"))
+    versions = ", ".join(
+        f"{name} {value}" for name, value in machine.items() if name not in ("processor", "cores usable")
+    )
     return f"Medians, on {cores} cores of {machine.get('processor', 'an unknown processor')}; {versions}."
 
 

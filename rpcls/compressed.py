@@ -201,7 +201,7 @@ class CompressedProblem:
             btb=np.maximum(self.btb - self.weight * np.square(b_mean), 0.0),
             column_norms=np.sqrt(np.maximum(squares, 0.0)),
             column_sums=np.zeros_like(self.column_sums),
-            b_sum=np.zeros_like(self.b_sum),
+            b_sum=np.zeros_like(self.b_sum)[()],
             means=(a_mean, b_mean),
         )
 
@@ -250,19 +250,18 @@ class CompressedProblem:
         ------
         FormatError
             The file is truncated, not a CompressedProblem, or from another version of the format or streams.
-        FileNotFoundError
+        OSError
+            The file cannot be opened.
         """
         import json
-        import zipfile
 
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                header = json.loads(str(file["header"]))
-                arrays = {name: file[name] for name in file.files if name != "header"}
-        except FileNotFoundError:
-            raise
-        except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError, AttributeError, TypeError) as error:
-            raise FormatError(f"{path} is not a complete CompressedProblem file: {error}") from error
+        with open(path, "rb") as handle:
+            try:
+                with np.load(handle, allow_pickle=False) as file:
+                    header = json.loads(str(file["header"]))
+                    arrays = {name: file[name] for name in file.files if name != "header"}
+            except Exception as error:  # broken archives make zipfile and NumPy raise all kinds
+                raise FormatError(f"{path} is not a complete CompressedProblem file: {error}") from error
         return cls._from_file(path, header, arrays)
 
     @classmethod
@@ -280,7 +279,7 @@ class CompressedProblem:
             columns, intervals = header["columns"], tuple((int(a), int(b)) for a, b in header["intervals"])
             if columns is not None and len(columns) != len(arrays["column_norms"]):
                 raise ValueError(f"{len(columns)} column names for {len(arrays['column_norms'])} columns")
-            if _merge_intervals(intervals, ()) != intervals or any(start < 0 for start, _ in intervals):
+            if _merge_intervals(intervals, ()) != intervals or any(not 0 <= start < stop for start, stop in intervals):
                 raise ValueError(f"intervals must be ordered and apart, got {intervals}")
             if not 0 <= header["weight"] < float("inf"):
                 raise ValueError(f"weight must be finite and not negative, got {header['weight']}")

@@ -382,6 +382,7 @@ def test_summaries_are_medians_with_ranges():
 def test_the_pareto_front_by_exhaustion():
     rng = np.random.default_rng(3)
     rows = [row(solver=f"s{i}", error=float(e), time=float(t)) for i, (e, t) in enumerate(rng.random((40, 2)) * 1.3)]
+    rows.append(row(solver="hasty", error=1.1, time=1e-6))  # faster than all, and worse than x = 0
     points = StudyTable(tuple(rows)).summary()
 
     def beaten(p):

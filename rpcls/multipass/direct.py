@@ -181,7 +181,7 @@ def _reduce(source: Any, n: int, *, dense: bool) -> _Reduced:
     copy = source.dense() if dense else None
     if copy is not None:
         A, b, means = copy
-        return _of_array(A, b.reshape(len(A), -1), means)
+        return _of_array(A, b, means)
     T, rows = source.triangle()
     first = None
     if source.intercept:

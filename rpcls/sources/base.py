@@ -94,6 +94,11 @@ class Source(ABC):
             raise InvalidValueError(f"{S.family!r} needs the number of rows: sample(d, m=…)")
         problem: CompressedProblem | None = None
         for rows in self.blocks():
+            if S.m is not None and rows.start + len(rows.A) > S.m:
+                raise InvalidValueError(
+                    f"{S!r} has m = {S.m} columns, but A reaches to row {rows.start + len(rows.A)}; leave m open when "
+                    f"sampling: sample({S.sketch_size}, rng=…)"
+                )
             sums, exponents = sum_rows(S.family, S, rows, self.workers)
             part = self._problem(S, sums, exponents, rows)
             problem = part if problem is None else problem + part
