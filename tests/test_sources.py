@@ -180,8 +180,15 @@ def test_non_finite_rows_in_the_direct_sweeps() -> None:
 
 def test_an_intercept_needs_weight() -> None:
     A, b, w = data()
-    with pytest.raises(InvalidValueError, match=r"an intercept needs a positive total weight, got 0\.0"):
+    message = r"an intercept needs a positive total weight, got 0\.0"
+    with pytest.raises(InvalidValueError, match=message):
         make("array", A, b, 0 * w, intercept=True).dense()
+    with pytest.raises(InvalidValueError, match=message):
+        make("array", A[:0], b[:0], intercept=True).dense()
+    for kind in SOURCES:
+        with pytest.raises(InvalidValueError, match=message):
+            make(kind, A, b, 0 * w, intercept=True).triangle()
+    assert not make("array", A, b, 0 * w).triangle()[0].any()
 
 
 def test_finite_rows_that_overflow() -> None:

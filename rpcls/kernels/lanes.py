@@ -87,7 +87,9 @@ class Tiles(NamedTuple):
         return sum(self.widths)
 
 
-def column_groups(n: int, itemsize: int, lanes: int, wide_bytes: int, narrow_bytes: int) -> list[Tiles]:
+def column_groups(
+    n: int, itemsize: int, lanes: int, wide_bytes: int, narrow_bytes: int, group_bytes: int | None = None
+) -> list[Tiles]:
     """Cut n columns into groups of tiles.
 
     Wide tiles come first, narrow ones cover the rest; the last of them is moved back to end at column n, so that it
@@ -100,7 +102,7 @@ def column_groups(n: int, itemsize: int, lanes: int, wide_bytes: int, narrow_byt
     for begin in range(broad * wide_tiles, n, thin):
         starts.append(max(0, min(begin, n - thin)))
         widths.append(thin)
-    per_group = max(1, _GROUP_BYTES // wide_bytes)
+    per_group = max(1, (group_bytes or _GROUP_BYTES) // wide_bytes)
     while per_group > 2 and lanes * -(-wide_tiles // per_group) < _TASKS:
         per_group //= 2
     groups = max(1, -(-wide_tiles // per_group))

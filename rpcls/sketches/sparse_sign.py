@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InvalidTypeError, InvalidValueError
-from ..kernels import lanes
+from . import tiled
 from .base import SketchFamily, SketchOperator, Sums
 
 if TYPE_CHECKING:
@@ -53,78 +53,19 @@ class _SignBlocks(SketchFamily):
         workers: int,
         scale: tuple[float, float] = (1.0, 1.0),
     ) -> Sums:
-        from ..kernels.cpu import simd, sparse_sign
+        from ..kernels.cpu import sparse_sign
 
-        (m, n), k, d, dtype = A.shape, b.shape[1], S.sketch_size, A.dtype
-        edges, key = self._edges(S), np.uint64(S.key.value)
-        narrow = simd.NARROW_BYTES // dtype.itemsize
-        memory, stride = _flat(A) if n >= narrow else (np.empty(0, dtype), 0)
-        weights = np.empty(0) if weight is None else weight
-        row_cuts = lanes.row_cuts(m, d, n * d * dtype.itemsize)
-        groups = lanes.column_groups(n, dtype.itemsize, len(row_cuts), simd.WIDE_BYTES, simd.NARROW_BYTES)
-        side_width = (k // narrow + 1) * narrow
+        edges, key, nnz = self._edges(S), np.uint64(S.key.value), self.nnz_per_column
 
-        # one allocation for all accumulators: large enough to get huge pages, whose first touch costs less
-        sizes = [group.columns * d for group in groups for _ in row_cuts]
-        ends = np.cumsum(sizes)
-        outs = np.split(lanes.aligned(int(ends[-1]), dtype), ends[:-1])
-
-        def task(out: np.ndarray, cut: tuple[int, int], group: lanes.Tiles, first_group: bool) -> tuple[np.ndarray, ...]:
-            capacity = lanes.panel_rows(group.columns, dtype.itemsize)
-            out_side = lanes.aligned(side_width * d if first_group else 0, dtype)
-            sums, totals = np.zeros(group.columns * (2 + k)), np.zeros(2 * k + 1)
+        def kernel(x, A, stride, b, weights, cut, group, panel, side, out, out_side, sums, totals):
+            code = np.empty((-(-nnz // 4) * 4, tiled.panel_rows(group, A.dtype)), np.uint32)
             sparse_sign.sweep(
-                memory, A, stride, b, weights, *cut, start, key, edges, group.starts, group.wide, *scale,
-                lanes.aligned(group.columns * capacity, dtype), lanes.aligned(side_width * capacity, dtype),
-                np.empty((-(-self.nnz_per_column // 4) * 4, capacity), np.uint32), out, out_side, sums, totals,
+                x, A, stride, b, weights, *cut, start, key, edges, group.starts, group.wide, *scale,
+                panel, side, code, out, out_side, sums, totals,
             )  # fmt: skip
-            return out, out_side, sums, totals
 
-        tasks = [(cut, group, group is groups[0]) for group in groups for cut in row_cuts]
-        results = lanes.run(task, [(out, *rest) for out, rest in zip(outs, tasks, strict=True)], workers)
-
-        factor = dtype.type(1 / np.sqrt(self.nnz_per_column))
-        SA, A1, AA, Atb = np.empty((d, n), dtype), np.empty(n), np.empty(n), np.empty((n, k))
-        for g, group in enumerate(groups):
-            out, side, sums, total = _add_up(results[g * len(row_cuts) : (g + 1) * len(row_cuts)])
-            if g == 0:
-                out_side, totals = side, total
-            before = 0
-            for begin, width in zip(group.starts, group.widths, strict=True):
-                here = slice(begin, min(begin + width, n))
-                used = here.stop - begin
-                tile = out[before * d : (before + width) * d].reshape(d, width)
-                np.multiply(tile[:, :used], factor, out=SA[:, here])
-                A1[here], AA[here], *right = sums[before * (2 + k) : (before + width) * (2 + k)].reshape(2 + k, width)[
-                    :, :used
-                ]
-                for j, column in enumerate(right):
-                    Atb[here, j] = column
-                before += width
-        side = out_side.reshape(-1, d, narrow).transpose(1, 0, 2).reshape(d, side_width)[:, : k + 1] * factor
-        b1, bb, weight = totals[:k], totals[k : 2 * k], float(totals[2 * k])
-        return Sums(SA, side[:, :k], side[:, k].astype(np.float64), Atb, A1, AA, b1, bb, weight)
-
-
-def _flat(A: np.ndarray) -> tuple[np.ndarray, int]:
-    """A's memory as one dimension and the distance between rows, in elements; or (empty, 0) if columns are not unit
-    stride."""
-    m, n = A.shape
-    item = A.dtype.itemsize
-    contiguous = A.strides[1] == item or n == 1
-    if not contiguous or m == 0 or (m > 1 and (A.strides[0] < n * item or A.strides[0] % item)):
-        return np.empty(0, A.dtype), 0
-    stride = A.strides[0] // item if m > 1 else n
-    return np.lib.stride_tricks.as_strided(A, ((m - 1) * stride + n,), (item,), writeable=False), stride
-
-
-def _add_up(results: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
-    """Add the lanes, in order, into the first."""
-    first = results[0]
-    for other in results[1:]:
-        for total, part in zip(first, other, strict=True):
-            total += part
-    return first
+        cut = tiled.Cut(A, S.sketch_size)
+        return tiled.sweep(cut, A, b, weight, 1 / np.sqrt(nnz), workers, kernel)
 
 
 @dataclass(frozen=True)

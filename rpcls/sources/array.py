@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import InvalidTypeError, InvalidValueError, NonFiniteError
 from ..sketches.base import read_only
-from .base import Rows, Source, raise_non_finite
+from .base import Rows, Source, check_total, raise_non_finite
 
 __all__ = ["ArraySource", "as_matrix", "as_rhs", "as_weight", "column_names"]
 
@@ -55,8 +55,7 @@ class ArraySource(Source):
         means = None
         if self.intercept:
             weight = self.weight
-            if weight is not None and not weight.sum() > 0:
-                raise InvalidValueError(f"an intercept needs a positive total weight, got {weight.sum()}")
+            check_total(float(len(A) if weight is None else weight.sum()))
             means = np.average(A, axis=0, weights=weight), np.average(b, axis=0, weights=weight)
             A -= means[0]
             b -= means[1]

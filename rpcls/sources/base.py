@@ -199,6 +199,8 @@ class Source(ABC):
                 if not np.isfinite(block).all():
                     raise_non_finite(Rows(rows.start + i, rows.A[i:j], rows.b[i:j], None))
                 R = scipy.linalg.qr(block, mode="r", overwrite_a=True, check_finite=False)[0][:width]
+        if self.intercept:
+            check_total(float(abs(R[0, 0])) if len(R) else 0.0)
         return R, m
 
     def _as_x(self, X: np.ndarray) -> np.ndarray:
@@ -248,6 +250,11 @@ def _exponents(rows: Rows, sums: Sums) -> tuple[int, int]:
         exponent = int(np.clip(np.frexp(largest)[1], -limit, limit)) if largest > 0 else 0
         exponents.append(exponent if abs(exponent) > _RANGE[part.dtype.itemsize] * 3 // 8 else 0)
     return exponents[0], exponents[1]
+
+
+def check_total(weight: float) -> None:
+    if not weight > 0:
+        raise InvalidValueError(f"an intercept needs a positive total weight, got {weight}")
 
 
 def raise_non_finite(rows: Rows) -> None:

@@ -188,6 +188,29 @@ def _cross(tile_bytes, run):
     return cross
 
 
+def _butterfly(tile_bytes):
+    @intrinsic
+    def butterfly(typingctx, x, i, j):
+        """x[i:], x[j:] = x[i:] + x[j:], x[i:] − x[j:] over one tile."""
+        size = x.dtype.bitwidth // 8
+
+        def codegen(context, builder, signature, args):
+            tx = signature.args[0]
+            vector = ir.VectorType(context.get_data_type(tx.dtype), 64 // size)
+            pi, pj = (_at(context, builder, tx, args[0], args[place]) for place in (1, 2))
+            elements = range(0, tile_bytes // size, vector.count)
+            loaded = [(_load(builder, pi, vector, e), _load(builder, pj, vector, e)) for e in elements]
+            for e, (a, b) in zip(elements, loaded, strict=True):
+                _store(builder, builder.fadd(a, b), pi, vector, e)
+                _store(builder, builder.fsub(a, b), pj, vector, e)
+            return context.get_dummy_value()
+
+        return types.void(x, types.int64, types.int64), codegen
+
+    return butterfly
+
+
+butterfly_wide, butterfly_narrow = _butterfly(WIDE_BYTES), _butterfly(NARROW_BYTES)
 axpy_wide, axpy_narrow = _axpy(WIDE_BYTES), _axpy(NARROW_BYTES)
 stage_wide, stage_narrow = _stage(WIDE_BYTES, RUN), _stage(NARROW_BYTES, RUN)
 stage_wide_row, stage_narrow_row = _stage(WIDE_BYTES, 1), _stage(NARROW_BYTES, 1)
