@@ -50,7 +50,10 @@ def sections() -> dict[str, str]:
     for section, name in BENCHMARKS.items():
         path = ROOT / "benchmarks" / "results" / f"{name}.md"
         if path.exists():
-            found[section] = path.read_text(encoding="utf-8").split("\n", 1)[1].strip()  # less its title
+            paragraphs = path.read_text(encoding="utf-8").strip().split("\n\n")[1:]  # less its title
+            if section == "map":
+                del paragraphs[1]  # the machine, which matters to timings only
+            found[section] = "\n\n".join(paragraphs)
     return found
 
 
@@ -76,24 +79,25 @@ def _errors(grid: Grid) -> str:
 
 
 def _costs(summary: list[Summary], targets: tuple[str, ...]) -> str:
-    """Time and memory of each method, on the first target (they depend on the target little)."""
+    """Time of each method at d = 4n and memory at the largest d, on the first target: they hardly depend on it."""
     mine = [s for s in summary if s.target == targets[0] and s.seconds is not None]
     largest = max(s.d_over_n or 0.0 for s in mine)
+    peaks = {(s.solver, s.sketch): s.peak_mib for s in mine if s.d_over_n in (None, largest)}
     lines = [
-        f"| method | sweep | solve | total | error ({targets[0]}) | peak memory above A |",
+        f"| method | sweep | solve | total | error ({targets[0]}) | peak memory above A, d = {largest:.3g}n |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     exact = [s for s in mine if s.solver in BASELINES and s.d_over_n is None]
-    sketched = [s for s in mine if s.d_over_n is not None and (abs(s.d_over_n - 4) < 0.01 or s.d_over_n == largest)]
-    for s in [*exact, *sorted(sketched, key=lambda s: (s.d_over_n or 0, s.sketch or "", s.solver))]:
-        if s.solver in ("partial", "partial-raw") and s.d_over_n is not None:
-            continue  # as full
+    sketched = [s for s in mine if s.d_over_n is not None and abs(s.d_over_n - 4) < 0.01 and s.solver != "partial-raw"]
+    for s in [*exact, *sorted(sketched, key=lambda s: s.sketch or "")]:
         name = solver_label(s.solver).split(" (")[0] + (f", {label_of(s.sketch)}" if s.sketch else "")
         size = "" if s.d_over_n is None else f", d = {s.d_over_n:.3g}n"
-        memory = "" if s.peak_mib is None else f"{s.peak_mib:.0f} MiB"
+        peak = peaks.get((s.solver, s.sketch))
         sweep, solve = (None if v is None else v.median for v in (s.compress_seconds, s.solve_seconds))
+        if sweep is None:
+            solve = None
         cells = (seconds(sweep), seconds(solve), seconds(s.seconds.median), number(s.error.median if s.error else None))
-        lines.append(f"| {name}{size} | " + " | ".join(cells) + f" | {memory} |")
+        lines.append(f"| {name}{size} | {' | '.join(cells)} | {'–' if peak is None else f'{peak:.0f} MiB'} |")
     return "\n".join(lines)
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-import numpy as _numpy  # noqa: F401  the one library that importing rpcls loads
+import numpy as _numpy
 
 if TYPE_CHECKING:  # the same names as _HOMES, for type checkers and editors; a test compares the two
     from . import datasets, study
@@ -44,7 +44,19 @@ if TYPE_CHECKING:  # the same names as _HOMES, for type checkers and editors; a 
         RobustPartiallyCompressed,
     )
     from .random import STREAM_VERSION, Key
-    from .sketches import CountSketch, Gaussian, Rademacher, SketchFamily, SketchOperator, SparseSign
+    from .sketches import (
+        SRHT,
+        BlockSRHT,
+        CountSketch,
+        Gaussian,
+        LeverageSampling,
+        Rademacher,
+        RowSampling,
+        SampledRows,
+        SketchFamily,
+        SketchOperator,
+        SparseSign,
+    )
     from .solution import ErrorBound, Solution, Status
     from .sources import RowBlocks
 
@@ -77,7 +89,19 @@ _HOMES = {
         "RobustPartiallyCompressed",
     ),
     ".random": ("STREAM_VERSION", "Key"),
-    ".sketches": ("CountSketch", "Gaussian", "Rademacher", "SketchFamily", "SketchOperator", "SparseSign"),
+    ".sketches": (
+        "SRHT",
+        "BlockSRHT",
+        "CountSketch",
+        "Gaussian",
+        "LeverageSampling",
+        "Rademacher",
+        "RowSampling",
+        "SampledRows",
+        "SketchFamily",
+        "SketchOperator",
+        "SparseSign",
+    ),
     ".solution": ("ErrorBound", "Solution", "Status"),
     ".sources": ("RowBlocks",),
 }

@@ -57,6 +57,18 @@ class CompressedProblem:
         Set by `centered`.
     timings : mapping of str to float
         Seconds of the sweep.
+
+    Examples
+    --------
+    >>> import numpy as np, rpcls
+    >>> rng = np.random.default_rng(0)
+    >>> A, b = rng.standard_normal((5000, 40)), rng.standard_normal(5000)
+    >>> c = rpcls.compress(A, b, sketch_size=160, rng=0)
+    >>> c.SA.shape, bool(np.allclose(c.Atb, A.T @ b)), c.intervals
+    ((160, 40), True, ((0, 5000),))
+    >>> solutions = [c.solve(s) for s in (rpcls.FullyCompressed(), rpcls.RobustPartiallyCompressed())]
+    >>> [s.status.name for s in solutions]
+    ['OK', 'OK']
     """
 
     SA: np.ndarray
@@ -85,7 +97,13 @@ class CompressedProblem:
 
     @property
     def dtype(self) -> np.dtype:
+        """A's: float32 or float64."""
         return self.SA.dtype
+
+    @property
+    def sweeps(self) -> int:
+        """Sweeps behind this summary: one, and those that prepared the operator."""
+        return 1 + getattr(self.operator.family, "sweeps", 0)
 
     @property
     def sketch_size(self) -> int:

@@ -57,6 +57,7 @@ class MissingDependencyError(RpclsError, ImportError):
 
     @classmethod
     def for_package(cls, package: str, extra: str, purpose: str) -> MissingDependencyError:
+        """The error that says what needs the package, and how to install it."""
         return cls(f'{purpose} needs {package}, which is not installed; run: pip install "rpcls[{extra}]"')
 
 

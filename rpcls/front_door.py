@@ -17,10 +17,10 @@ from .multipass import Direct
 from .onepass import FullyCompressed, PartiallyCompressed, RobustFullyCompressed, RobustPartiallyCompressed
 from .planning import default_sketch_size
 from .random import RandomLike
-from .sketches import SketchFamily, SketchOperator, SparseSign
+from .sketches import LeverageSampling, SketchFamily, SketchOperator, SparseSign
 from .sketches.base import ROWS_LIMIT
 from .solution import Solution
-from .sources import source_of
+from .sources import Source, source_of
 
 __all__ = ["SOLVERS", "compress", "lstsq"]
 
@@ -97,7 +97,7 @@ def compress(
     if not 0 <= row_offset <= ROWS_LIMIT:
         raise InvalidValueError(f"row_offset must be in [0, 2**62], got {row_offset}")
     source = source_of(A, b, sample_weight=sample_weight, row_offset=int(row_offset), workers=workers)
-    return source.compress(_operator(sketch, sketch_size, rng, source.n_columns))
+    return source.compress(_operator(sketch, sketch_size, rng, source))
 
 
 def lstsq(
@@ -121,16 +121,18 @@ def lstsq(
     A : (m, n) array_like, RowBlocks, or iterator of (A_block, b_block)
     b : (m,) or (m, k) array_like; None when A brings its own
     solver : str or solver value, default "auto"
-        "auto" and "direct" give LAPACK's answer. "full", "partial", "robust-full" and "robust-partial" read the rows once and
+        "auto" and "direct" give LAPACK's answer. "full", "partial", "robust-full" and "robust-partial" read the rows
+        once and
         answer approximately from a sketch; a solver value, such as ``RobustPartiallyCompressed(rho=0.1)``, carries
         settings.
     sketch, sketch_size, rng
         As in `compress`; only for solvers that sketch.
     rtol : float in (0, 1), optional
-        Wanted ‖A(x − x*)‖ / ‖Ax*‖. Solvers of full accuracy meet any; one-pass solvers cannot promise one and refuse it.
+        Wanted ‖A(x − x*)‖ / ‖Ax*‖. Solvers of full accuracy meet any; one-pass solvers cannot promise one and refuse
+        it.
     rcond : float in [0, 1), optional
-        "auto" and "direct" only: singular values below rcond·σ_max count as zero. By default rank is decided on unit-norm
-        columns at max(m, n)·eps, so that the scaling of columns never costs rank.
+        "auto" and "direct" only: singular values below rcond·σ_max count as zero. By default rank is decided on
+        unit-norm columns at max(m, n)·eps, so that the scaling of columns never costs rank.
     intercept : bool, default False
         Add a free constant, returned as `Solution.intercept`.
     sample_weight, workers
@@ -184,7 +186,7 @@ def lstsq(
         family, size = wanted
         if sketch is None:
             sketch, sketch_size = family, size if sketch_size is None else sketch_size
-        problem = source.compress(_operator(sketch, sketch_size, rng, source.n_columns))
+        problem = source.compress(_operator(sketch, sketch_size, rng, source))
         if intercept:
             problem = problem.centered()
     solution = solver.solve(problem, source)
@@ -192,7 +194,7 @@ def lstsq(
     return replace(solution, timings=timings, columns=solution.columns or source.columns)
 
 
-def _operator(sketch: Any, sketch_size: int | None, rng: RandomLike, n: int) -> SketchOperator:
+def _operator(sketch: Any, sketch_size: int | None, rng: RandomLike, source: Source) -> SketchOperator:
     if isinstance(sketch, SketchOperator):
         for name, value in (("sketch_size", sketch_size), ("rng", rng)):
             if value is not None:
@@ -203,7 +205,8 @@ def _operator(sketch: Any, sketch_size: int | None, rng: RandomLike, n: int) -> 
         return sketch
     if sketch is None:
         sketch = SparseSign()
-    if not isinstance(sketch, SketchFamily):
+    n = source.n_columns
+    if not isinstance(sketch, SketchFamily | LeverageSampling):
         raise InvalidTypeError(
             f"sketch must be a family such as rpcls.SparseSign() or an operator that it sampled, got {sketch!r}"
         )
@@ -214,7 +217,17 @@ def _operator(sketch: Any, sketch_size: int | None, rng: RandomLike, n: int) -> 
             f"sketch_size must be at least {sketch.minimum_size} for {sketch!r}, got {sketch_size}; "
             f"leave it None for max(4n, {2 * sketch.minimum_size}) = {default_sketch_size(n, sketch)}"
         )
-    return sketch.sample(sketch_size, rng=rng)
+    if isinstance(sketch, LeverageSampling):
+        return sketch.prepare(source, sketch_size, rng=rng)
+    m = None
+    if not sketch.mergeable:
+        if source.n_rows is None:
+            raise InvalidValueError(
+                f"{sketch!r} needs the number of rows before the sweep, and row blocks do not tell; use a mergeable "
+                "family, such as BlockSRHT() or SparseSign()"
+            )
+        m = source.row_offset + source.n_rows
+    return sketch.sample(sketch_size, m=m, rng=rng)
 
 
 def _solver(solver: Any, rcond: Any) -> Any:

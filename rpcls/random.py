@@ -14,13 +14,17 @@ word  meaning
 
 How the words of a draw become entries of S:
 
-* sparse sign (tag 1): word w of draw t belongs to entry 4t + w; its lowest bit is the sign (1 is minus), the
-  other 31 bits u choose the row within the entry's block of width B as ⌊u·B / 2³¹⌋ (each row has probability
-  1/B up to 2⁻³¹).
+* sparse sign (tag 1): word w of draw t belongs to entry z = 4t + w; its lowest bit is the sign (1 is minus), the
+  other 31 bits u choose the row within the entry's block, ⌊z·d/ζ⌋ … ⌊(z+1)·d/ζ⌋ − 1 of width B, as ⌊u·B / 2³¹⌋
+  (each row has probability 1/B up to 2⁻³¹).
 * rademacher (tag 2): bit j mod 32 (lowest first) of word ⌊j/32⌋ mod 4 of draw ⌊j/128⌋ is the sign of entry j.
 * gaussian (tag 3): draw t gives entries 2t and 2t + 1 by Box and Muller's method from two 53-bit uniforms, each
   made from two words (low word first); logarithm, sine and cosine are polynomials in plain IEEE float64
   operations, so the bits do not depend on a maths library.
+* hadamard (tag 4): bit 0 of word 0 of draw 0 is the sign of column i. With the index of a block of rows in place of
+  the column's, bit r mod 32 of word ⌊r/32⌋ mod 4 of draw 1 + ⌊r/128⌋ is the sign of row r in that block.
+* permutation (tag 5): word 0 of draw t at the right half is the round function of round t of a Feistel network, t < 8;
+  draw 8 of column i gives two words for a uniform integer.
 * fold (tag 0): `Key.fold`.
 
 `STREAM_VERSION` changes whenever any of this does.
@@ -43,7 +47,7 @@ from .errors import InvalidTypeError, InvalidValueError
 __all__ = ["STREAM_TAGS", "STREAM_VERSION", "Key", "RandomLike", "philox4x32"]
 
 STREAM_VERSION: Final = 1
-STREAM_TAGS: Final = {"fold": 0, "sparse-sign": 1, "rademacher": 2, "gaussian": 3}
+STREAM_TAGS: Final = {"fold": 0, "sparse-sign": 1, "rademacher": 2, "gaussian": 3, "hadamard": 4, "permutation": 5}
 
 _MASK = 0xFFFFFFFF
 

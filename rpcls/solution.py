@@ -19,6 +19,15 @@ class Status(Enum):
 
     `ok` is true when x is the answer that was asked for. `worst` picks the status of a solution that has
     several right-hand sides.
+
+    Examples
+    --------
+    >>> import numpy as np, rpcls
+    >>> status = rpcls.lstsq(np.ones((5, 2)), np.arange(5.0)).status
+    >>> status.name, status.ok
+    ('MINIMUM_NORM', True)
+    >>> status.value
+    'A is rank-deficient; x is the least-squares solution of minimum norm.'
     """
 
     OK = "The solution is what was asked for."
@@ -38,10 +47,12 @@ class Status(Enum):
 
     @property
     def ok(self) -> bool:
+        """Whether x is the answer that was asked for."""
         return self in _OK
 
     @classmethod
     def worst(cls, statuses: list[Status]) -> Status:
+        """The last of them in the order of this class; OK for none."""
         return max(statuses, key=list(cls).index, default=cls.OK)
 
 
@@ -58,6 +69,12 @@ class ErrorBound:
         In the units of b.
     confidence : float
         In (0, 1].
+
+    Examples
+    --------
+    >>> import rpcls
+    >>> rpcls.ErrorBound(lower=0.1, upper=0.3, confidence=0.95).upper
+    0.3
     """
 
     lower: Any
@@ -96,6 +113,14 @@ class Solution:
         Seconds by phase: "compress", "solve", "total".
     details : str
         What this case adds to the sentence of `status`; often empty.
+
+    Examples
+    --------
+    >>> import numpy as np, rpcls
+    >>> A = np.array([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]])
+    >>> solution = rpcls.lstsq(A, np.array([1.0, 3.0, 5.0])).raise_for_status()
+    >>> solution.x.round(12), solution.rank, solution.sweeps
+    (array([1., 2.]), 2, 1)
     """
 
     x: Any

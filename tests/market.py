@@ -6,6 +6,7 @@ A new family, source or solver is tested everywhere by one line here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -95,11 +96,17 @@ EXACT = {"direct"}
 M, N = 600, 32  # n ≥ 30: below it rho="loo" warns
 
 
-def _problem(kind: str, condition: float, noise: float, k: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+@cache
+def _made(kind: str, condition: float, noise: float, k: int | None) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(7)
     A = 30 * matrix(kind, M, N, rng, condition=condition)
     trailing = () if k is None else (k,)
     return A, A @ rng.standard_normal((N, *trailing)) + noise * rng.standard_normal((M, *trailing))
+
+
+def _problem(kind: str, condition: float, noise: float, k: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    A, b = _made(kind, condition, noise, k)
+    return A.copy(), b.copy()
 
 
 # name → (A, b); m × n is M × N, full rank

@@ -6,6 +6,7 @@ runs a serial compiled kernel in a pool of threads. Lanes are then added in orde
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
@@ -71,7 +72,7 @@ def row_cuts(m: int, sketch_size: int, sketch_bytes: int) -> list[tuple[int, int
     most = min(64, 1 + _SPARE_BYTES // max(1, sketch_bytes), m // max(2048, 4 * sketch_size))
     lanes = 1 << max(1, most).bit_length() - 1
     edges = np.linspace(0, m, lanes + 1).astype(np.int64)
-    return [(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [(int(a), int(b)) for a, b in itertools.pairwise(edges)]
 
 
 class Tiles(NamedTuple):
@@ -107,7 +108,7 @@ def column_groups(
         per_group //= 2
     groups = max(1, -(-wide_tiles // per_group))
     edges = np.linspace(0, wide_tiles, groups + 1).astype(int)
-    cuts = [(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    cuts = [(int(a), int(b)) for a, b in itertools.pairwise(edges)]
     cuts[-1] = (cuts[-1][0], len(starts))
     return [Tiles(np.array(starts[a:b], np.int64), min(b, wide_tiles) - a, tuple(widths[a:b])) for a, b in cuts]
 

@@ -233,7 +233,7 @@ def _solution(solver: OnePass, summary: Summary, answer: Answer, started: float)
         x=(x[:, 0] if one else x).astype(problem.dtype),
         status=status,
         solver=solver,
-        sweeps=1,
+        sweeps=problem.sweeps,
         residual_norm_estimate=squeeze(None if np.isnan(answer.estimate).all() else answer.estimate),
         condition=answer.condition,
         rank=answer.rank,

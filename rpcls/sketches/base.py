@@ -41,6 +41,12 @@ class SketchFamily(ABC):
 
     Every family defined here is *mergeable*: column i of S is a pure function of (family, d, key, i), so the
     number of rows m may stay open, and rows may come in blocks, shards or streams.
+
+    Examples
+    --------
+    >>> import rpcls
+    >>> isinstance(rpcls.SparseSign(), rpcls.SketchFamily), rpcls.SparseSign() == rpcls.SparseSign(8)
+    (True, True)
     """
 
     mergeable: ClassVar[bool] = True
@@ -119,6 +125,16 @@ class SketchOperator:
     sketch_size : int
     key : Key
     m : int or None
+
+    Examples
+    --------
+    >>> import numpy as np, rpcls
+    >>> S = rpcls.CountSketch().sample(3, m=5, rng=0)
+    >>> S
+    CountSketch().sample(3, m=5, rng=Key(0xdb2cd7e7b0f478be))
+    >>> A = np.arange(10.0).reshape(5, 2)
+    >>> bool(np.array_equal(S @ A, S.toarray() @ A)), (S.T @ np.ones(3)).shape
+    (True, (5,))
     """
 
     family: SketchFamily

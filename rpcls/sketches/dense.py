@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import numpy as np
 
 from ..kernels import lanes
 from .base import SketchFamily, SketchOperator, Sums
+from .moments import Running, row_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,46 +42,35 @@ class _Dense(SketchFamily):
         workers: int,
         scale: tuple[float, float] = (1.0, 1.0),
     ) -> Sums:
-        (m, n), k, d, dtype = A.shape, b.shape[1], S.sketch_size, A.dtype
-        fill, key = self._kernel(), np.uint64(S.key.value)
+        d, dtype, fill, key = S.sketch_size, A.dtype, self._kernel(), np.uint64(S.key.value)
         step = int(np.clip(_BLOCK_BYTES // (d * dtype.itemsize), 16, 8192))
-        # the columns [A, b, 1] and their exact sums, block by block of rows
-        product, S1 = np.zeros((d, n + k), dtype), np.zeros(d)
-        A1, AA, Atb, b1, bb, total = np.zeros(n), np.zeros(n), np.zeros((n, k)), np.zeros(k), np.zeros(k), 0.0
-        for first in range(0, m, step):
-            stop = min(m, first + step)
-            St = np.empty((stop - first, d), dtype)
-            cuts = np.linspace(0, stop - first, min(16, stop - first) + 1).astype(int)
-            pieces = [(key, start + first + i, St[i:j]) for i, j in zip(cuts[:-1], cuts[1:], strict=True)]
+        running = Running(A.shape[1], b.shape[1])
+        SA, Sb, S1 = np.zeros((d, A.shape[1]), dtype), np.zeros((d, b.shape[1]), dtype), np.zeros(d)
+        for block in row_blocks(A, b, weight, scale, step):
+            count = block.stop - block.first
+            St = np.empty((count, d), dtype)
+            cuts = np.linspace(0, count, min(16, count) + 1).astype(int)
+            pieces = [(key, start + block.first + i, St[i:j]) for i, j in itertools.pairwise(cuts)]
             lanes.run(fill, pieces, workers)
-            root = np.ones(stop - first) if weight is None else np.sqrt(weight[first:stop])
-            rows = np.empty((stop - first, n + k))
-            A_rows, b_rows = rows[:, :n], rows[:, n:]
-            np.multiply(A[first:stop], (root * scale[0])[:, None], out=A_rows)
-            np.multiply(b[first:stop], (root * scale[1])[:, None], out=b_rows)
-            product += St.T @ rows.astype(dtype, copy=False)
-            S1 += St.T.astype(np.float64, copy=False) @ root
-            A1 += root @ A_rows
-            AA += np.einsum("ij,ij->j", A_rows, A_rows)
-            Atb += A_rows.T @ b_rows
-            b1 += root @ b_rows
-            bb += np.einsum("ij,ij->j", b_rows, b_rows)
-            total += float(root @ root)
-        product *= dtype.type(1 / np.sqrt(d))
-        return Sums(product[:, :n], product[:, n:], S1 / np.sqrt(d), Atb, A1, AA, b1, bb, total)
+            SA += St.T @ block.A.astype(dtype, copy=False)
+            Sb += St.T @ block.b.astype(dtype, copy=False)
+            S1 += St.T.astype(np.float64, copy=False) @ block.root
+            running.add(block)
+        factor = dtype.type(1 / np.sqrt(d))
+        return running.sums(SA * factor, Sb * factor, S1 / np.sqrt(d))
 
 
 @dataclass(frozen=True)
 class Gaussian(_Dense):
     """Independent normal entries of variance 1/d: the sketch whose theory is exact.
 
-    With d ≥ (√n + √(2 ln(2/δ)))²/η² it preserves lengths on the range within 1 ± η with probability 1 − δ [1]_. The product costs
-    2dmn flops, so it is for study and for small problems; SparseSign does as well for far less.
+    With d ≥ (√n + √(2 ln(2/δ)))²/η² it preserves lengths on the range within 1 ± η with probability 1 − δ [1]_. The
+    product costs 2dmn flops, so it is for study and for small problems; SparseSign does as well for far less.
 
     References
     ----------
-    .. [1] K. R. Davidson, S. J. Szarek, "Local operator theory, random matrices and Banach spaces", 2001, Theorem II.13,
-       doi:10.1016/S1874-5849(01)80010-3.
+    .. [1] K. R. Davidson, S. J. Szarek, "Local operator theory, random matrices and Banach spaces", 2001, Theorem
+       II.13, doi:10.1016/S1874-5849(01)80010-3.
 
     Examples
     --------
@@ -99,8 +90,8 @@ class Gaussian(_Dense):
 class Rademacher(_Dense):
     """Independent entries ±1/√d with equal probability; behaves like Gaussian and is cheaper to make.
 
-    Subgaussian: d = O((n + log 1/δ)/η²) preserves lengths on the range within 1 ± η with probability 1 − δ [1]_. The product
-    costs 2dmn flops.
+    Subgaussian: d = O((n + log 1/δ)/η²) preserves lengths on the range within 1 ± η with probability 1 − δ [1]_. The
+    product costs 2dmn flops.
 
     References
     ----------

@@ -116,7 +116,8 @@ class CountSketch(_SignBlocks):
     """CountSketch (Clarkson and Woodruff): one entry ±1 in every column of S; the cheapest sketch there is.
 
     The same operator as ``SparseSign(nnz_per_column=1)``. It preserves lengths on the range with probability 1 − δ
-    when d ≥ n(n + 1)/(η²δ) [1]_, [2]_ (η the distortion of squared lengths); at d of a few n it does well on rows of even
+    when d ≥ n(n + 1)/(η²δ) [1]_, [2]_ (η the distortion of squared lengths); at d of a few n it does well on rows of
+    even
     importance and fails when a few rows carry the range (coherent A): two of them that meet in one row of SA are lost.
 
     References
@@ -134,4 +135,5 @@ class CountSketch(_SignBlocks):
 
     @property
     def nnz_per_column(self) -> int:  # type: ignore[override]
+        """1."""
         return 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -40,7 +41,7 @@ class Cut:
         if lane_rows > 1:
             inner = {-(-(start + a) // lane_rows) * lane_rows - start for a, _ in self.rows[1:]}
             edges = [0, *sorted(edge for edge in inner if 0 < edge < m), m]
-            self.rows = list(zip(edges[:-1], edges[1:], strict=True))
+            self.rows = list(itertools.pairwise(edges))
         self.groups = lanes.column_groups(n, item, len(self.rows), simd.WIDE_BYTES, simd.NARROW_BYTES, group_bytes)
 
 

@@ -120,7 +120,9 @@ def as_rhs(b: Any, shape: tuple[int, int], dtype: np.dtype) -> tuple[np.ndarray,
         raise InvalidValueError(f"b must have at least one column, got shape {rhs.shape}")
     trailing = rhs.shape[1:]
     if rhs.dtype != dtype:
-        largest, least, most = (float(v) for v in (np.abs(rhs).max(initial=0.0), np.finfo(dtype).tiny, np.finfo(dtype).max))
+        largest, least, most = (
+            float(v) for v in (np.abs(rhs).max(initial=0.0), np.finfo(dtype).tiny, np.finfo(dtype).max)
+        )
         if np.isfinite(largest) and largest > 0 and not least <= largest <= most:
             raise InvalidValueError(
                 f"b is used in A's dtype {dtype}, which cannot hold its largest entry {largest:.3g}; rescale b, or "

@@ -46,6 +46,8 @@ class Source(ABC):
     intercept : bool
         Whether the problem has a free constant; `triangle` and `dense` allow for it.
     workers : int
+    row_offset : int
+        Index of the first row in the whole problem.
     """
 
     n_columns: int
@@ -54,6 +56,7 @@ class Source(ABC):
     columns: tuple[str, ...] | None = None
     intercept: bool = False
     workers: int
+    row_offset: int = 0
 
     @property
     @abstractmethod

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ..compressed import CompressedProblem
 from ..errors import InvalidTypeError, InvalidValueError, RpclsError, SourceError
+from ..sketches import SRHT, SketchOperator
 from .array import as_matrix, as_rhs, as_weight, column_names
 from .base import Rows, Source
 
@@ -86,6 +88,14 @@ class BlockSource(Source):
     @property
     def n_rows(self) -> int | None:
         return self._m
+
+    def compress(self, S: SketchOperator) -> CompressedProblem:
+        if isinstance(S.family, SRHT):
+            raise InvalidValueError(
+                "SRHT() is one transform of all rows and does not sweep over row blocks; use BlockSRHT(), its "
+                "mergeable form"
+            )
+        return super().compress(S)
 
     def _fresh(self) -> Iterator[Any]:
         assert isinstance(self.rows, RowBlocks)

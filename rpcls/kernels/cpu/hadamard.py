@@ -1,6 +1,7 @@
 """Subsampled Walsh–Hadamard transforms of rows, a block of q = 2^p of them at a time.
 
-With row index i = i₁·q + i₂, H[r, i] = (−1)^⟨r₁,i₁⟩ · (−1)^⟨r₂,i₂⟩, so a transform of any length is a fast transform of length
+With row index i = i₁·q + i₂, H[r, i] = (−1)^⟨r₁,i₁⟩ · (−1)^⟨r₂,i₂⟩, so a transform of any length is a fast transform
+of length
 q within each block, and one signed addition per block and sampled row. Only q rows of a tile of columns are ever
 held: one pass over A, whatever the length of the transform.
 """

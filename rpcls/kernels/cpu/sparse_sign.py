@@ -79,7 +79,8 @@ def _scatter(panel, tiles, wide, capacity, rows, edges, code, out):
 
 @njit(nogil=True, cache=True)
 def _add_rows(x, origin, stride, rows, starts, wide, d, scale, one, rhs, code, out, sums):
-    """Staging and scattering in one for ζ = 1 and one right-hand side: each row goes from memory to where it belongs."""
+    """Staging and scattering in one for ζ = 1 and one right-hand side: each row goes from memory to where it
+    belongs."""
     broad, thin = WIDE_BYTES // x.itemsize, NARROW_BYTES // x.itemsize
     full = rows - rows % RUN
     first = 0
