@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--solvers", metavar="LIST", help='names or expressions, such as "full,RobustPartiallyCompressed(rho=0.1)"')
     add("--sketches", metavar="LIST", help='such as "SparseSign(8),CountSketch()"')
     add("--sketch-sizes", metavar="LIST", help="multiples of the number of columns, default 1.2,2,4,10")
-    add("--repeats", metavar="N", type=int, default=None, help="draws of every sketch, default 5")
+    add("--repeats", metavar="N", type=int, default=None, help="draws of every sketch, default 3")
     add("--rng", metavar="SEED", type=int, default=0, help="first seed, default 0")
     add("--rows", metavar="N", type=int, help="use N rows drawn at random: a quick look")
     add("--no-memory", action="store_true", help="leave out the peak memory, which runs every method once more")

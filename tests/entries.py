@@ -12,7 +12,7 @@ import numpy as np
 
 from rpcls.random import philox4x32
 
-SPARSE_SIGN, RADEMACHER, GAUSSIAN = 1, 2, 3
+FOLD, SPARSE_SIGN, RADEMACHER, GAUSSIAN, HADAMARD, PERMUTATION = range(6)
 
 
 def words(key: int, column: int, draw: int, tag: int) -> tuple[int, int, int, int]:
@@ -93,6 +93,41 @@ def gaussian_mp(d: int, key: int, column: int) -> list[mpmath.mpf]:
     return out[:d]
 
 
+def fold(key: int, i: int) -> int:
+    low, high, _, _ = words(key, i, 0, FOLD)
+    return high * 2**32 + low
+
+
+def permuted(key: int, m: int, place: int) -> int:
+    """The image of `place` under the keyed permutation of range(m): eight Feistel rounds, cycle walking."""
+    half = next(h for h in range(32) if 4**h >= m)
+    while True:
+        left, right = place >> half, place % 2**half
+        for draw in range(8):
+            left, right = right, left ^ words(key, right, draw, PERMUTATION)[0] % 2**half
+        place = left * 2**half + right
+        if place < m:
+            return place
+
+
+def sampled(key: int, size: int, d: int) -> list[int]:
+    """Rows of a transform of length `size`: one permutation after another."""
+    return [permuted(fold(key, r // size), size, r % size) for r in range(d)]
+
+
+def hadamard(d: int, key: int, column: int, size: int, *, blocks: bool) -> np.ndarray:
+    """A column of SRHT (size: the padded length) or of BlockSRHT (size: the block)."""
+    own = (-1) ** (words(key, column, 0, HADAMARD)[0] % 2)
+    out = np.zeros(d)
+    for r, row in enumerate(sampled(key, size, d)):
+        sign = (-1) ** (row & (column % size if blocks else column)).bit_count()
+        if blocks:
+            word = words(key, column // size, 1 + r // 128, HADAMARD)[r // 32 % 4]
+            sign *= (-1) ** (word // 2 ** (r % 32) % 2)
+        out[r] = own * sign / math.sqrt(d)
+    return out
+
+
 def operator(family: object, d: int, key: int, first: int, stop: int) -> np.ndarray:
     """Columns first..stop of S, dense."""
     kind = type(family).__name__
@@ -100,5 +135,8 @@ def operator(family: object, d: int, key: int, first: int, stop: int) -> np.ndar
         return np.array([gaussian(d, key, i) for i in range(first, stop)]).reshape(-1, d).T / math.sqrt(d)
     if kind == "Rademacher":
         return np.array([rademacher(d, key, i) for i in range(first, stop)]).reshape(-1, d).T
+    if kind == "BlockSRHT":
+        size = family.block or max(2048, 2 ** (d - 1).bit_length())  # type: ignore[attr-defined]
+        return np.array([hadamard(d, key, i, size, blocks=True) for i in range(first, stop)]).reshape(-1, d).T
     nnz = 1 if kind == "CountSketch" else family.nnz_per_column  # type: ignore[attr-defined]
     return np.array([sparse_sign(d, nnz, key, i) for i in range(first, stop)]).reshape(-1, d).T

@@ -20,6 +20,7 @@ FAMILIES = {
     "sparse3": rpcls.SparseSign(nnz_per_column=3),
     "gaussian": rpcls.Gaussian(),
     "rademacher": rpcls.Rademacher(),
+    "block-srht": rpcls.BlockSRHT(block=64),
 }
 
 DTYPES = {"float64": np.float64, "float32": np.float32}

@@ -143,7 +143,7 @@ def test_adjoint_of_many_columns_is_applied_in_blocks() -> None:
 )
 def test_repr_and_pickle_round_trip(family: SketchFamily, extra: int, m: int | None, key: int) -> None:
     S = family.sample(family.minimum_size + extra, m, rng=Key(key))
-    names = {name: getattr(rpcls, name) for name in ("CountSketch", "SparseSign", "Gaussian", "Rademacher", "Key")}
+    names = {name: getattr(rpcls, name) for name in rpcls.__all__}
     for again in (eval(repr(S), names), pickle.loads(pickle.dumps(S))):
         assert again == S and hash(again) == hash(S) and repr(again) == repr(S)
     assert len(pickle.dumps(S)) < 400

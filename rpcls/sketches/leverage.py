@@ -67,6 +67,7 @@ class LeverageSampling:
 
     @property
     def minimum_size(self) -> int:
+        """The smallest d: 1."""
         return 1
 
     def prepare(self, source: Any, sketch_size: int, *, rng: RandomLike = None) -> SketchOperator:

@@ -33,7 +33,7 @@ def run(
     solvers: Iterable[Any] = DEFAULT_SOLVERS,
     sketches: Iterable[Any] = DEFAULT_SKETCHES,
     sketch_sizes: Iterable[float] = (1.2, 2.0, 4.0, 10.0),
-    repeats: int = 5,
+    repeats: int = 3,
     rng: RandomLike = 0,
     baselines: Iterable[str] = ("normal", "scipy-cwt", "lapack"),
     memory: bool = True,
@@ -56,7 +56,7 @@ def run(
         Default SparseSign(8) and CountSketch().
     sketch_sizes : iterable of float
         As multiples of n: d = ⌈multiple · n⌉, but at least what the family needs. Default 1.2, 2, 4, 10.
-    repeats : int, default 5
+    repeats : int, default 3
         Independent draws of every sketch; at least 1.
     rng : int, SeedSequence, Generator, Key or None, default 0
         Repeat r uses seed rng + r if rng is an int, and that seed is in the table.
