@@ -39,6 +39,13 @@ def _unaligned(a: np.ndarray) -> np.ndarray:
     return raw
 
 
+def _field(a: np.ndarray) -> np.ndarray:
+    """Rows that are no whole number of entries apart."""
+    records = np.zeros(len(a), [("row", a.dtype, (a.shape[1],)), ("tag", np.uint8)])
+    records["row"] = a
+    return records["row"]
+
+
 def _read_only(a: np.ndarray) -> np.ndarray:
     a = a.copy()
     a.flags.writeable = False
@@ -57,6 +64,7 @@ LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "some rows of a taller F matrix": lambda a: _within(a.T, (a.shape[1], len(a) + 5), np.s_[:, 3:-2]).T,
     "read-only": _read_only,
     "unaligned": _unaligned,
+    "field of a record": _field,
 }
 
 

@@ -381,6 +381,33 @@ def test_blocks_of_different_size_merge_into_the_largest(ea: list[int], eb: list
         check_scaled(c, largest, 660, 660, 1e-13, atol=1e-13)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_blocks_of_different_units_lose_nothing(weighted: bool) -> None:
+    A, b, w = problem(60, 6, None, np.float64, seed=0)
+    weight = w if weighted else None
+    S = rpcls.SparseSign().sample(24, rng=0)
+    A[::10] *= 2.0 ** np.arange(-9, 9, 3)[:, None]  # blocks of ten rows, each with an exponent of its own
+    b[::10] *= 2.0 ** np.arange(9, -9, -3)
+    plain = rpcls.compress(A, b, S, sample_weight=weight)
+    A, b = np.ldexp(A, -520), np.ldexp(b, 520)
+    parts = rpcls.RowBlocks(lambda: blocks_of(A, b, weight, (10,)), 6)
+    check_scaled(rpcls.compress(parts, None, S), plain, -520, 520, 1e-13)
+
+
+def test_weights_count_in_the_choice_of_units() -> None:
+    A, b, w = problem(60, 6, None, np.float64, seed=0)
+    S = rpcls.SparseSign().sample(24, rng=0)
+    plain = rpcls.compress(A, b, S, sample_weight=w)
+    for ea, ew in ((-300, -600), (300, 600)):  # each is ordinary, but not the square of √w·A
+        c = rpcls.compress(np.ldexp(A, ea), b, S, sample_weight=np.ldexp(w, ew))
+        assert abs(c.exponents[0]) > 500 and c.exponents[1] == 0
+        np.testing.assert_allclose(np.ldexp(c.SA, c.exponents[0] - ea - ew // 2), plain.SA, rtol=1e-13, atol=1e-14)
+        np.testing.assert_allclose(
+            np.ldexp(c.column_norms, c.exponents[0] - ea - ew // 2), plain.column_norms, rtol=1e-13
+        )
+        np.testing.assert_allclose(np.ldexp(c.Atb, c.exponents[0] - ea - ew), plain.Atb, rtol=1e-12)
+
+
 @pytest.mark.parametrize("exponent", [-660, 660])
 def test_blocks_of_zeros_do_not_wipe_out_small_data(exponent: int) -> None:
     A, b, w = problem(60, 6, None, np.float64, seed=0)

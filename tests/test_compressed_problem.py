@@ -307,6 +307,26 @@ def test_foreign_files(kind: str, tmp_path: Path) -> None:
         CompressedProblem.load(path)
 
 
+class Bomb:
+    """Unpickling it runs code."""
+
+    went_off = False
+
+    def __reduce__(self) -> Any:
+        return setattr, (Bomb, "went_off", True)
+
+
+@pytest.mark.parametrize("name", ["header", "SA"])
+def test_nothing_is_unpickled(name: str, tmp_path: Path) -> None:
+    path = tampered(tmp_path, summary(), {}, {})
+    with np.load(path) as file:
+        arrays = {key: file[key] for key in file.files}
+    np.savez(path, **(arrays | {name: np.array([Bomb()], dtype=object)}))
+    with pytest.raises(FormatError, match="is not a complete CompressedProblem file: .*allow_pickle=False"):
+        CompressedProblem.load(path)
+    assert not Bomb.went_off
+
+
 def test_missing_files_and_folders(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         CompressedProblem.load(tmp_path / "nothing.npz")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -416,6 +416,27 @@ def test_a_solution_is_a_frozen_record_that_travels(solver: Any) -> None:
     for again in (pickle.loads(pickle.dumps(solution)), copy.deepcopy(solution)):
         assert np.array_equal(again.x, solution.x) and repr(again) == repr(solution)
         assert again.solver == solver and again.sketch == solution.sketch
+
+
+@dataclass(frozen=True)
+class NormalEquations:
+    """The smallest solver there is: two methods make one."""
+
+    def sketch(self, shape: Any, dtype: Any) -> None:
+        return None
+
+    def solve(self, problem: Any, source: Any) -> rpcls.Solution:
+        (rows,) = source.blocks()
+        x = np.linalg.solve(rows.A.T @ rows.A, rows.A.T @ rows.b)[:, 0]
+        return rpcls.Solution(x=x, status=Status.OK, solver=self, sweeps=1)
+
+
+def test_a_solver_from_outside_is_served_like_any_other() -> None:
+    pandas = pytest.importorskip("pandas")
+    A, b, _ = data(n=2)
+    solution = rpcls.lstsq(pandas.DataFrame(A, columns=["u", "v"]), b, NormalEquations())
+    np.testing.assert_allclose(solution.x, np.linalg.lstsq(A, b, rcond=None)[0], rtol=1e-10)
+    assert solution.columns == ("u", "v") and "total" in solution.timings and solution.solver == NormalEquations()
 
 
 def test_registry_lists_every_solver() -> None:

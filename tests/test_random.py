@@ -63,7 +63,7 @@ def test_compiled_philox_is_its_python_twin(key: int, index: int, draw: int, tag
 def test_streams_are_frozen() -> None:
     """If this fails, results of old seeds change: raise STREAM_VERSION and say so in the changelog."""
     assert STREAM_VERSION == 1
-    assert STREAM_TAGS == {"fold": 0, "sparse-sign": 1, "rademacher": 2, "gaussian": 3}
+    assert STREAM_TAGS == {"fold": 0, "sparse-sign": 1, "rademacher": 2, "gaussian": 3, "hadamard": 4, "permutation": 5}
     assert Key.of(0) == Key(0xDB2CD7E7B0F478BE)
     assert Key.of(12345) == Key(int(np.random.SeedSequence(12345).generate_state(1, np.uint64)[0]))
     assert Key(0).fold(0) == Key(0xE169C58D6627E8D5)

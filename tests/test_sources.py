@@ -68,11 +68,14 @@ def test_gradient(kind: str, dtype: type, k: int | None, weighted: bool) -> None
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_gradient_in_every_layout_with_any_number_of_threads(layout: str) -> None:
-    A, b, _ = data(m=9000, n=3)
+    A, b, w = data(m=9000, n=3)
     X = np.array([1.0, -1.0, 0.5])
-    expected = make("array", A, b).gradient(X)
+    expected = make("array", A, b, w).gradient(X)
+    r = b - A @ X
+    np.testing.assert_allclose(expected[1], A.T @ (w * r), rtol=1e-12)
+    assert expected[0] == pytest.approx(w @ r**2, rel=1e-12)
     for workers in (1, 3):
-        got = make("array", LAYOUTS[layout](A), b, workers=workers).gradient(X)
+        got = make("array", LAYOUTS[layout](A), b, w, workers=workers).gradient(X)
         assert np.array_equal(got[1], expected[1]) and got[0] == expected[0]
 
 

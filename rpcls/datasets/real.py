@@ -58,7 +58,7 @@ def photo_patches(window: int = 9, gap: int = 1, target: str = "pixel") -> Datas
     --------
     >>> data = photo_patches(window=5)
     >>> data.shape, data.columns[:3], data.columns[-1]
-    ((533256, 49), ('red(-2,-2)', 'green(-2,-2)', 'blue(-2,-2)'), 'constant')
+    ((538056, 49), ('red(-2,-2)', 'green(-2,-2)', 'blue(-2,-2)'), 'constant')
     """
     _check_window(window, gap)
     b = photo_target(target, window)

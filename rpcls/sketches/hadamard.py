@@ -55,7 +55,7 @@ class _Hadamard(SketchFamily):
         q, low, high, shared = self._layout(S)
         key = np.uint64(S.key.value)
 
-        def kernel(x, A, stride, b, weights, cut, group, panel, side, out, out_side, sums, totals):
+        def kernel(x, A, stride, b, weights, cut: tuple[int, int], group, panel, side, out, out_side, sums, totals):
             hadamard.sweep(
                 x, A, stride, b, weights, *cut, start, key, q, low, high, shared, group.starts, group.wide, *scale,
                 panel, side, out, out_side, sums, totals,

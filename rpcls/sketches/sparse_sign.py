@@ -57,7 +57,7 @@ class _SignBlocks(SketchFamily):
 
         edges, key, nnz = self._edges(S), np.uint64(S.key.value), self.nnz_per_column
 
-        def kernel(x, A, stride, b, weights, cut, group, panel, side, out, out_side, sums, totals):
+        def kernel(x, A, stride, b, weights, cut: tuple[int, int], group, panel, side, out, out_side, sums, totals):
             code = np.empty((-(-nnz // 4) * 4, tiled.panel_rows(group, A.dtype)), np.uint32)
             sparse_sign.sweep(
                 x, A, stride, b, weights, *cut, start, key, edges, group.starts, group.wide, *scale,
