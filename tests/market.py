@@ -68,7 +68,9 @@ LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def blocks_of(A: np.ndarray, b: np.ndarray, w: np.ndarray | None, sizes: tuple[int, ...] = (7, 0, 64, 1)) -> Iterator[Any]:
+def blocks_of(
+    A: np.ndarray, b: np.ndarray, w: np.ndarray | None, sizes: tuple[int, ...] = (7, 0, 64, 1)
+) -> Iterator[Any]:
     """Row blocks of changing sizes, one of them empty."""
     start, turn = 0, 0
     while start < len(A):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tracemalloc
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,9 +29,7 @@ def dense(S: SketchOperator, first: int, stop: int) -> np.ndarray:
     return block if isinstance(block, np.ndarray) else block.toarray()
 
 
-def check(
-    c: CompressedProblem, A: np.ndarray, b: np.ndarray, w: np.ndarray | None = None, row_offset: int = 0
-) -> None:
+def check(c: CompressedProblem, A: np.ndarray, b: np.ndarray, w: np.ndarray | None = None, row_offset: int = 0) -> None:
     """Every field of c against sums in extended precision, each within rounding of the sum of absolute values."""
     m, n = A.shape
     eps = float(np.finfo(A.dtype).eps)
@@ -51,7 +50,9 @@ def check(
         ("weight", one @ one, one @ one, 2.0**-52),
     ]:
         value = np.asarray(getattr(c, name))
-        assert value.shape == np.shape(exact) and value.dtype == (A_dtype(c) if name in ("SA", "Sb") else np.float64), name
+        assert value.shape == np.shape(exact) and value.dtype == (A_dtype(c) if name in ("SA", "Sb") else np.float64), (
+            name
+        )
         assert np.all(np.abs(value - exact) <= 2 * growth * unit * size + 1e-300), name
     assert c.shape == (m, n) and c.intervals == (((row_offset, row_offset + m),) if m else ())
     assert c.exponents == (0, 0) and c.means is None and set(c.timings) == {"compress"}
@@ -189,8 +190,7 @@ def test_parts_add_up_to_the_whole(family: SketchFamily, cuts: list[int], seed: 
     whole = rpcls.compress(A, b, S, sample_weight=w)
     edges = [0, *sorted(cuts), 200]
     parts = [
-        rpcls.compress(A[i:j], b[i:j], S, row_offset=i, sample_weight=w[i:j])
-        for i, j in zip(edges[:-1], edges[1:], strict=True)
+        rpcls.compress(A[i:j], b[i:j], S, row_offset=i, sample_weight=w[i:j]) for i, j in itertools.pairwise(edges)
     ]
     shuffle.shuffle(parts)
     total = parts[0]
@@ -278,7 +278,15 @@ def test_powers_of_two_pass_through_exactly(family: SketchFamily) -> None:
     A, b, w = problem(70, 10, None, np.float64, seed=0)
     S = family.sample(20, rng=0)
     c, scaled = rpcls.compress(A, b, S, sample_weight=w), rpcls.compress(A * 4, b / 8, S, sample_weight=w * 16)
-    for name, factor in [("SA", 16), ("Sb", 0.5), ("S1", 4), ("Atb", 8), ("column_norms", 16), ("b_sum", 2), ("weight", 16)]:
+    for name, factor in [
+        ("SA", 16),
+        ("Sb", 0.5),
+        ("S1", 4),
+        ("Atb", 8),
+        ("column_norms", 16),
+        ("b_sum", 2),
+        ("weight", 16),
+    ]:
         assert np.array_equal(getattr(scaled, name), getattr(c, name) * factor), name
 
 
@@ -333,7 +341,9 @@ def unscaled(c: CompressedProblem) -> dict[str, np.ndarray]:
     return {name: np.asarray(getattr(c, name)) for name in (*ARRAYS, "weight")}
 
 
-def check_scaled(c: CompressedProblem, plain: CompressedProblem, ea: int, eb: int, rtol: float, atol: float = 0) -> None:
+def check_scaled(
+    c: CompressedProblem, plain: CompressedProblem, ea: int, eb: int, rtol: float, atol: float = 0
+) -> None:
     """c is `plain` with A·2^ea and b·2^eb."""
     a, b = ea - c.exponents[0], eb - c.exponents[1]
     powers = {"SA": a, "Sb": b, "S1": 0, "Atb": a + b, "btb": 2 * b, "column_norms": a, "column_sums": a, "b_sum": b, "weight": 0}  # fmt: skip
@@ -458,7 +468,8 @@ def test_nan_and_infinity_in_a_are_located(family: SketchFamily, value: float, l
     A[70, 33] = A[71, 2] = value
     for weight in (None, w):
         with pytest.raises(
-            NonFiniteError, match=rf"A must be finite, got {value} in row 1070, column 33; remove or impute such rows first"
+            NonFiniteError,
+            match=rf"A must be finite, got {value} in row 1070, column 33; remove or impute such rows first",
         ):
             rpcls.compress(LAYOUTS[layout](A), b, family, sketch_size=20, rng=0, row_offset=1000, sample_weight=weight)
 
@@ -560,13 +571,17 @@ def test_default_sketch() -> None:
 def test_sketch_arguments_that_do_not_fit() -> None:
     A, b, _ = problem(30, 3, None, np.float64, seed=0)
     S = rpcls.SparseSign().sample(16, rng=0)
-    fixes = r"must be None with an operator, which fixes it already, got 5; pass the family SparseSign\(nnz_per_column=8\)"
+    fixes = (
+        r"must be None with an operator, which fixes it already, got 5; pass the family SparseSign\(nnz_per_column=8\)"
+    )
     with pytest.raises(InvalidValueError, match=f"sketch_size {fixes}"):
         rpcls.compress(A, b, S, sketch_size=5)
     with pytest.raises(InvalidValueError, match=f"rng {fixes}"):
         rpcls.compress(A, b, S, rng=5)
     for sketch in ("sparse", rpcls.SparseSign, 5):
-        with pytest.raises(InvalidTypeError, match=r"sketch must be a family such as rpcls.SparseSign\(\) or an operator"):
+        with pytest.raises(
+            InvalidTypeError, match=r"sketch must be a family such as rpcls.SparseSign\(\) or an operator"
+        ):
             rpcls.compress(A, b, sketch)  # type: ignore[arg-type]
     with pytest.raises(
         InvalidValueError,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import itertools
 import json
 import os
 import pickle
@@ -93,7 +94,7 @@ def test_intervals_against_sets_of_rows(spans: list[tuple[int, int]]) -> None:
         merged = _merge_intervals(merged, ((start, start + length),))
         rows |= new
     assert rows == {row for start, stop in merged for row in range(start, stop)}
-    assert all(a[1] < b[0] for a, b in zip(merged[:-1], merged[1:], strict=True))
+    assert all(a[1] < b[0] for a, b in itertools.pairwise(merged))
     assert all(start < stop for start, stop in merged)
 
 
@@ -104,13 +105,19 @@ def test_what_does_not_add_up() -> None:
         a + summary(slice(20, 60))
     with pytest.raises(InvalidValueError, match=r"rows 0:30 are in both"):
         a + a
-    with pytest.raises(InvalidValueError, match="summaries add up only under the same operator, got .*rng=Key.* and .*SparseSi"):
+    with pytest.raises(
+        InvalidValueError, match="summaries add up only under the same operator, got .*rng=Key.* and .*SparseSi"
+    ):
         a + summary(slice(30, 60), operator=rpcls.SparseSign(3).sample(20, rng=6))
-    with pytest.raises(InvalidValueError, match=r"same columns and right-hand sides, got Atb of shapes \(5,\) and \(5, 1\)"):
+    with pytest.raises(
+        InvalidValueError, match=r"same columns and right-hand sides, got Atb of shapes \(5,\) and \(5, 1\)"
+    ):
         a + summary(slice(30, 60), k=1)
     with pytest.raises(InvalidValueError, match="summaries add up only in the same dtype, got float64 and float32"):
         a + summary(slice(30, 60), dtype=np.float32)
-    with pytest.raises(InvalidValueError, match=r"centered summaries do not add up; add first, then call .centered\(\)"):
+    with pytest.raises(
+        InvalidValueError, match=r"centered summaries do not add up; add first, then call .centered\(\)"
+    ):
         a + summary(slice(30, 60)).centered()
     with pytest.raises(InvalidValueError, match=r"centered summaries do not add up"):
         a.centered() + summary(slice(30, 60))
@@ -180,7 +187,9 @@ def test_solve_is_the_solvers_solve() -> None:
     c = summary()
     solver = rpcls.FullyCompressed()
     assert np.array_equal(c.solve(solver).x, solver.solve(c, None).x)
-    with pytest.raises(InvalidTypeError, match=r"solve needs a solver such as rpcls.PartiallyCompressed\(\), got 'full'"):
+    with pytest.raises(
+        InvalidTypeError, match=r"solve needs a solver such as rpcls.PartiallyCompressed\(\), got 'full'"
+    ):
         c.solve("full")
 
 
@@ -303,7 +312,9 @@ def foreign() -> dict[str, bytes]:
 def test_foreign_files(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     path.write_bytes(foreign()[kind])
-    with pytest.raises(FormatError, match=r"x\.npz (is not a complete CompressedProblem file: |does not hold a Compressed)"):
+    with pytest.raises(
+        FormatError, match=r"x\.npz (is not a complete CompressedProblem file: |does not hold a Compressed)"
+    ):
         CompressedProblem.load(path)
 
 

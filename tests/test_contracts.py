@@ -38,7 +38,9 @@ def test_source_dtype_and_order(name: str, kind: str, dtype: type, layout: str) 
         solution = solve(name, rows, right, weight)
         tolerance = (2e-4 if dtype == np.float32 else 1e-9) * np.abs(expected.x).max()
         assert isinstance(solution, rpcls.Solution) and solution.solver == SOLVERS[name]
-        assert isinstance(solution.x, np.ndarray) and solution.x.dtype == dtype and solution.x.shape == (N, *rhs.shape[1:])
+        assert (
+            isinstance(solution.x, np.ndarray) and solution.x.dtype == dtype and solution.x.shape == (N, *rhs.shape[1:])
+        )
         np.testing.assert_allclose(solution.x, expected.x, rtol=0, atol=tolerance)
         assert solution.status is Status.OK and solution.sweeps == 1 and solution.rank == N and solution.condition > 1
         assert solution.sketch == (None if name in NO_SKETCH else S)

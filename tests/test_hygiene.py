@@ -111,7 +111,9 @@ def test_kernels_know_arrays_and_integers_only(path: Path) -> None:
 
 
 def run(code: str) -> str:
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
+    )
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
 
@@ -129,7 +131,10 @@ def test_importing_loads_numpy_and_nothing_else() -> None:
 
 
 def test_nothing_happens_at_import() -> None:
-    assert run("import threading, rpcls; [getattr(rpcls, n) for n in rpcls.__all__]; print(threading.active_count())") == "1"
+    assert (
+        run("import threading, rpcls; [getattr(rpcls, n) for n in rpcls.__all__]; print(threading.active_count())")
+        == "1"
+    )
 
 
 # -- public names ------------------------------------------------------------------------------------------------------------
@@ -183,7 +188,7 @@ def test_public_names_are_documented(name: str) -> None:
         return
     text = inspect.getdoc(value) or ""
     assert len(text) > 25 and not text.startswith(f"{name}("), "a dataclass's made-up docstring"
-    if isinstance(value, type) and issubclass(value, Exception) or inspect.ismodule(value):
+    if (isinstance(value, type) and issubclass(value, Exception)) or inspect.ismodule(value):
         return
     assert re.search(r"^Examples\n-{8}$", text, re.MULTILINE) and ">>> " in text, f"{name} has no example"
     for title, rule in re.findall(r"^([A-Z][A-Za-z ]+)\n(-{3,})$", text, re.MULTILINE):
@@ -243,14 +248,23 @@ def test_errors_are_what_a_caller_would_catch() -> None:
 def test_files_are_one_idea(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 400
-    assert text.startswith(('"""', '#!')), "a module begins with the sentence that says what it is"
+    assert text.startswith(('"""', "#!")), "a module begins with the sentence that says what it is"
     assert "from __future__ import annotations" in text or "import" not in text
 
 
 @pytest.mark.parametrize("path", [*FILES, *sorted((ROOT / "tests").glob("*.py"))], ids=lambda path: path.name)
 def test_no_machine_paths_and_no_leftovers(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    for word in ("/wo" + "rk", "/tm" + "p/", "/ro" + "ot", "/ho" + "me/", "FIX" + "ME", "TO" + "DO", "XX" + "X", "breakpoint" + "("):
+    for word in (
+        "/wo" + "rk",
+        "/tm" + "p/",
+        "/ro" + "ot",
+        "/ho" + "me/",
+        "FIX" + "ME",
+        "TO" + "DO",
+        "XX" + "X",
+        "breakpoint" + "(",
+    ):
         assert word not in text, f"{path.name} holds {word}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from fractions import Fraction
 
@@ -115,8 +116,9 @@ def test_circle(bits: int) -> None:
 
 @pytest.mark.parametrize(("nnz", "d"), [(1, 13), (3, 16), (8, 65)])
 def test_rows_and_signs_are_uniform_and_independent(nnz: int, d: int) -> None:
-    import rpcls
     from scipy.stats import chi2
+
+    import rpcls
 
     count = 20_000
     S = rpcls.SparseSign(nnz).sample(d, rng=0).columns(0, count)
@@ -149,8 +151,9 @@ def test_rademacher_signs_are_fair_and_independent() -> None:
 
 
 def test_normals_are_normal() -> None:
-    import rpcls
     from scipy.stats import kstest
+
+    import rpcls
 
     z = rpcls.Gaussian().sample(100, rng=0).columns(0, 400) * 10.0
     for part in (z, z[::2], z[1::2], np.hypot(z[::2], z[1::2])):
@@ -187,7 +190,7 @@ def test_expectation_of_sts_is_the_identity(name: str, d: int) -> None:
 def test_row_cuts_cover_all_rows_once(m: int, d: int, n: int) -> None:
     cuts = lanes.row_cuts(m, d, n * d * 8)
     assert cuts[0][0] == 0 and cuts[-1][1] == m
-    assert all(a[1] == b[0] for a, b in zip(cuts[:-1], cuts[1:], strict=True))
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(cuts))
     assert len(cuts) == 1 or min(stop - start for start, stop in cuts) >= 2048
     assert (len(cuts) - 1) * n * d * 8 <= 16 << 20
 
@@ -247,7 +250,9 @@ def test_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
-@given(m=st.integers(0, 1100), n=st.integers(1, 9), k=st.integers(1, 3), weighted=st.booleans(), seed=st.integers(0, 99))
+@given(
+    m=st.integers(0, 1100), n=st.integers(1, 9), k=st.integers(1, 3), weighted=st.booleans(), seed=st.integers(0, 99)
+)
 def test_gradient(dtype: type, m: int, n: int, k: int, weighted: bool, seed: int) -> None:
     from rpcls.kernels.cpu import gradient
 

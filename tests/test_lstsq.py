@@ -37,13 +37,13 @@ def sketched(solver: Any, seed: int = 0, size: int = 128) -> dict[str, Any]:
 
 
 def test_names_are_the_solvers_with_their_defaults() -> None:
-    assert NAMES == {
+    assert {
         "full": rpcls.FullyCompressed,
         "partial": rpcls.PartiallyCompressed,
         "robust-full": rpcls.RobustFullyCompressed,
         "robust-partial": rpcls.RobustPartiallyCompressed,
         "direct": rpcls.Direct,
-    }
+    } == NAMES
     A, b, _ = data()
     for name, kind in NAMES.items():
         options = {} if name == "direct" else {"rng": 3}
@@ -57,7 +57,12 @@ def test_auto_is_lapacks_answer(problem: str, k: int | None) -> None:
     A, b = PROBLEMS[problem]()
     b = b if k is None else np.stack([b.reshape(len(A), -1)[:, 0], A[:, 0]], axis=1)
     x = np.linalg.lstsq(A, b, rcond=None)[0]
-    for solution in (rpcls.lstsq(A, b), rpcls.lstsq(A, b, "auto"), rpcls.lstsq(A, b, rtol=1e-3), rpcls.lstsq(A, b, "direct")):
+    for solution in (
+        rpcls.lstsq(A, b),
+        rpcls.lstsq(A, b, "auto"),
+        rpcls.lstsq(A, b, rtol=1e-3),
+        rpcls.lstsq(A, b, "direct"),
+    ):
         assert solution.solver == rpcls.Direct() and solution.sweeps == 1 and solution.sketch is None
         # LAPACK against LAPACK: 1e-12, times the condition of the problem
         tolerance = 1e-12 * max(1.0, np.linalg.cond(A) / 10)
@@ -114,7 +119,9 @@ def test_intercept_and_weights_are_the_explicit_problem(solver: Any, k: int | No
             expected = rpcls.lstsq(*explicit[:2], solver, **sketched(solver))
             np.testing.assert_allclose(solution.x, expected.x, rtol=1e-8, atol=1e-9 * np.abs(expected.x).max())
             if intercept:
-                np.testing.assert_allclose(solution.intercept, explicit[3] - explicit[2] @ solution.x, rtol=1e-10, atol=1e-10)
+                np.testing.assert_allclose(
+                    solution.intercept, explicit[3] - explicit[2] @ solution.x, rtol=1e-10, atol=1e-10
+                )
                 assert isinstance(solution.intercept, float) if k is None else solution.intercept.shape == (k,)
             else:
                 assert solution.intercept is None
@@ -228,7 +235,9 @@ def test_nan_is_reported_by_every_solver(solver: Any, where: str) -> None:
     {"A": A, "b": b[:, None]}[where][250, 0] = np.nan
     for kind in SOURCES:
         rows, rhs, _ = SOURCES[kind](A, b, None)
-        with pytest.raises(NonFiniteError, match=f"{where} must be finite, got nan in row 250, column 0; remove or impute such r"):
+        with pytest.raises(
+            NonFiniteError, match=f"{where} must be finite, got nan in row 250, column 0; remove or impute such r"
+        ):
             rpcls.lstsq(rows, rhs, solver, **sketched(solver))
 
 
@@ -278,7 +287,9 @@ def test_unknown_solvers() -> None:
     with pytest.raises(InvalidValueError, match=f"solver must be one of {names} or a solver value, got 'lapack'"):
         rpcls.lstsq(A, b, "lapack")
     for value in (None, 5, np.linalg.lstsq):
-        with pytest.raises(InvalidTypeError, match=r"solver must be a name or a solver value such as rpcls.Direct\(\), got "):
+        with pytest.raises(
+            InvalidTypeError, match=r"solver must be a name or a solver value such as rpcls.Direct\(\), got "
+        ):
             rpcls.lstsq(A, b, value)
     with pytest.raises(InvalidTypeError, match=r"got <class 'rpcls.*Direct'>; make a value of it: Direct\(\)"):
         rpcls.lstsq(A, b, rpcls.Direct)
@@ -326,7 +337,9 @@ def test_rcond() -> None:
             assert solution.rank == rank and solution.solver == rpcls.Direct(rcond=rcond)
             np.testing.assert_allclose(solution.x, np.linalg.lstsq(A, b, rcond=max(rcond, 1e-9))[0], rtol=1e-9)
     for name in ("full", "partial", "robust-full", "robust-partial"):
-        with pytest.raises(InvalidValueError, match=r"rcond is for 'auto' and 'direct', which decide a rank; .*\) has none"):
+        with pytest.raises(
+            InvalidValueError, match=r"rcond is for 'auto' and 'direct', which decide a rank; .*\) has none"
+        ):
             rpcls.lstsq(A, b, name, rcond=1e-3)
     for value in (-1.0, 1.0):
         with pytest.raises(InvalidValueError, match="rcond must be at least 0 and below 1"):
@@ -345,7 +358,9 @@ def test_other_arguments() -> None:
         rpcls.lstsq(A, b, "full", sketch_size=3)
     with pytest.raises(InvalidValueError, match="rng must be None with an operator"):
         rpcls.lstsq(A, b, "full", sketch=rpcls.SparseSign().sample(50, rng=0), rng=1)
-    with pytest.raises(InvalidTypeError, match=r"sketch must be a family such as rpcls.SparseSign\(\) or an operator that it sam"):
+    with pytest.raises(
+        InvalidTypeError, match=r"sketch must be a family such as rpcls.SparseSign\(\) or an operator that it sam"
+    ):
         rpcls.lstsq(A, b, "full", sketch="gaussian")  # type: ignore[arg-type]
 
 
@@ -372,7 +387,9 @@ def test_the_rows_are_needed_by_direct() -> None:
 def test_repr_is_short() -> None:
     A, b, _ = data()
     text = repr(rpcls.lstsq(A, b, "robust-partial", rng=0, intercept=True))
-    assert text.startswith("Solution(x: float64 (32,), status=OK, solver=RobustPartiallyCompressed(rho='loo'), sweeps=1, intercept=")
+    assert text.startswith(
+        "Solution(x: float64 (32,), status=OK, solver=RobustPartiallyCompressed(rho='loo'), sweeps=1, intercept="
+    )
     assert "rho=" in text and len(text) < 300 and "\n" not in text
     many = repr(rpcls.lstsq(A, np.stack([b] * 5, axis=1), "direct"))
     assert "x: float64 (32, 5)" in many and ", …]" in many and len(many) < 300
@@ -441,7 +458,9 @@ def test_a_solver_from_outside_is_served_like_any_other() -> None:
 
 def test_registry_lists_every_solver() -> None:
     assert {type(solver) for solver in SOLVERS.values()} == set(NAMES.values())
-    assert {name for name, solver in SOLVERS.items() if isinstance(solver, rpcls.Direct)} == NO_SKETCH and EXACT < NO_SKETCH
+    assert {
+        name for name, solver in SOLVERS.items() if isinstance(solver, rpcls.Direct)
+    } == NO_SKETCH and EXACT < NO_SKETCH
 
 
 @given(st.sampled_from(list(SOLVERS.values())))

@@ -97,7 +97,9 @@ def test_fold_is_two_philox_words(key: int, i: int) -> None:
 @given(st.integers(0, 2**64 - 1))
 def test_keys_round_trip(value: int) -> None:
     key = Key(value)
-    assert eval(repr(key), {"Key": rpcls.Key}) == key == pickle.loads(pickle.dumps(key)) and hash(key) == hash(Key(value))
+    assert eval(repr(key), {"Key": rpcls.Key}) == key == pickle.loads(pickle.dumps(key)) and hash(key) == hash(
+        Key(value)
+    )
     assert repr(key) == f"Key(0x{value:016x})"
     assert key.words == (value % 2**32, value // 2**32)
 

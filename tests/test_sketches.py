@@ -156,8 +156,8 @@ def test_values_are_frozen_and_distinct() -> None:
         S.sketch_size = 3  # type: ignore[misc]
     with pytest.raises(AttributeError):
         rpcls.SparseSign().nnz_per_column = 2  # type: ignore[misc]
-    assert S != rpcls.SparseSign(4).sample(16, rng=0) and S != rpcls.SparseSign().sample(17, rng=0)
-    assert S != rpcls.SparseSign().sample(16, rng=1) and S != rpcls.SparseSign().sample(16, 5, rng=0)
+    assert rpcls.SparseSign(4).sample(16, rng=0) != S and rpcls.SparseSign().sample(17, rng=0) != S
+    assert rpcls.SparseSign().sample(16, rng=1) != S and rpcls.SparseSign().sample(16, 5, rng=0) != S
     assert rpcls.SparseSign(np.int64(3)) == rpcls.SparseSign(3) and rpcls.Gaussian() != rpcls.Rademacher()
     assert rpcls.SparseSign(np.int64(3)).sample(np.int32(9)).sketch_size == 9
     assert rpcls.SparseSign(5).minimum_size == 5 and rpcls.Gaussian().minimum_size == 1
@@ -225,7 +225,9 @@ def test_count_sketch_at_the_size_from_theory_keeps_them() -> None:
 
 def test_parameters_of_families() -> None:
     for value in (True, 2.0, "8", None):
-        with pytest.raises(InvalidTypeError, match=f"nnz_per_column must be an int, got {type(value).__name__} {value!r}"):
+        with pytest.raises(
+            InvalidTypeError, match=f"nnz_per_column must be an int, got {type(value).__name__} {value!r}"
+        ):
             rpcls.SparseSign(value)  # type: ignore[arg-type]
     for value in (0, -1, 65537):
         with pytest.raises(InvalidValueError, match=rf"nnz_per_column must be in \[1, 65536\], got {value}"):
@@ -256,7 +258,9 @@ def test_columns_out_of_range() -> None:
     for start, stop in ((-1, 2), (3, 2), (0, 11)):
         with pytest.raises(InvalidValueError, match=rf"columns needs 0 ≤ start ≤ stop ≤ m = 10, got {start}, {stop}"):
             S.columns(start, stop)
-    with pytest.raises(InvalidValueError, match=r"columns needs 0 ≤ start ≤ stop ≤ 2\*\*62, got 0, 9223372036854775808"):
+    with pytest.raises(
+        InvalidValueError, match=r"columns needs 0 ≤ start ≤ stop ≤ 2\*\*62, got 0, 9223372036854775808"
+    ):
         rpcls.SparseSign().sample(16, rng=0).columns(0, 2**63)
 
 
@@ -281,7 +285,9 @@ def test_operands_that_do_not_fit() -> None:
     for dtype in ("float16", "complex128", "object", "<U1"):
         with pytest.raises(InvalidTypeError, match=f"S @ A needs float32, float64, integer or boolean A, got {dtype}"):
             S @ np.ones((10, 2)).astype(dtype)
-        with pytest.raises(InvalidTypeError, match=f"S.T @ Y needs float32, float64, integer or boolean Y, got {dtype}"):
+        with pytest.raises(
+            InvalidTypeError, match=f"S.T @ Y needs float32, float64, integer or boolean Y, got {dtype}"
+        ):
             S.T @ np.ones((6, 2)).astype(dtype)
     for shape in ((5,), (5, 2), (6, 1, 1)):
         with pytest.raises(InvalidValueError, match=r"S.T @ Y needs Y with d = 6 rows, got shape \(\d"):

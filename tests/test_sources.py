@@ -153,7 +153,9 @@ def test_no_rows(kind: str) -> None:
         source = source_of(A, b, workers=1)
     else:
         blocks = [(A, b), (A, b)]
-        source = source_of(rpcls.RowBlocks(lambda: blocks, 4) if kind == "row blocks" else iter(blocks), None, workers=1)
+        source = source_of(
+            rpcls.RowBlocks(lambda: blocks, 4) if kind == "row blocks" else iter(blocks), None, workers=1
+        )
     c = source.compress(rpcls.SparseSign().sample(16, rng=0))
     assert c.shape == (0, 4) and c.intervals == () and c.weight == 0 and not c.SA.any()
 
@@ -252,7 +254,8 @@ def test_sweeps_that_see_different_rows() -> None:
     source.triangle()
     source.triangle()
     with pytest.raises(
-        SourceError, match="every sweep must see the same rows, but this one gave 140 and the one before 150; the factory of"
+        SourceError,
+        match="every sweep must see the same rows, but this one gave 140 and the one before 150; the factory of",
     ):
         source.triangle()
 
@@ -262,7 +265,9 @@ def test_a_factory_that_returns_the_same_iterator_is_noticed() -> None:
     iterator = blocks_of(A, b, None)
     source = source_of(RowBlocks(lambda: iterator, 6), None, workers=1)
     source.triangle()
-    with pytest.raises(SourceError, match="this one gave 0 and the one before 150; the factory of RowBlocks must return a fresh"):
+    with pytest.raises(
+        SourceError, match="this one gave 0 and the one before 150; the factory of RowBlocks must return a fresh"
+    ):
         source.triangle()
 
 
@@ -326,13 +331,16 @@ def test_a_factory_that_fails_is_named() -> None:
 
 def test_no_blocks() -> None:
     for rows in (iter([]), RowBlocks(list, 3)):
-        with pytest.raises(InvalidValueError, match="the iterator of row blocks must give at least one block, got none"):
+        with pytest.raises(
+            InvalidValueError, match="the iterator of row blocks must give at least one block, got none"
+        ):
             rpcls.compress(rows, None)
 
 
 def test_arguments_of_row_blocks() -> None:
     with pytest.raises(
-        InvalidTypeError, match=r"RowBlocks needs a function that returns a fresh iterator, got list; wrap it: RowBlocks\(lambda"
+        InvalidTypeError,
+        match=r"RowBlocks needs a function that returns a fresh iterator, got list; wrap it: RowBlocks\(lambda",
     ):
         RowBlocks([], 3)  # type: ignore[arg-type]
     for value in (0, -1, 2.0, True, None):
@@ -345,7 +353,8 @@ def test_arrays_beside_blocks() -> None:
     for rows, kind in ((RowBlocks(list, 3), "RowBlocks"), (iter([]), "an iterator of row blocks")):
         for name, options in (("b", {"b": np.ones(3)}), ("sample_weight", {"b": None, "sample_weight": np.ones(3)})):
             with pytest.raises(
-                InvalidValueError, match=rf"{name} must be None when A is {kind}: each block brings its own, as \(A_block, b_block\)"
+                InvalidValueError,
+                match=rf"{name} must be None when A is {kind}: each block brings its own, as \(A_block, b_block\)",
             ):
                 rpcls.compress(rows, **options)
 
@@ -356,7 +365,9 @@ def test_what_kind_of_source() -> None:
     assert isinstance(source_of(A.tolist(), b.tolist(), workers=1), ArraySource)
     assert isinstance(source_of(RowBlocks(lambda: blocks_of(A, b, None), 6), None, workers=1), BlockSource)
     assert isinstance(source_of(blocks_of(A, b, None), None, workers=1), BlockSource)
-    with pytest.raises(InvalidTypeError, match=r"A must be an array or RowBlocks, got a function; use rpcls.RowBlocks\(A, n_c"):
+    with pytest.raises(
+        InvalidTypeError, match=r"A must be an array or RowBlocks, got a function; use rpcls.RowBlocks\(A, n_c"
+    ):
         source_of(lambda: None, None)
 
 
@@ -430,7 +441,8 @@ def test_weights_that_are_refused(w: Any, error: type[RpclsError], message: str)
 def test_b_that_does_not_fit_the_dtype_of_a(largest: float) -> None:
     A = np.ones((5, 2), np.float32)
     with pytest.raises(
-        InvalidValueError, match=r"b is used in A's dtype float32, which cannot hold its largest entry 1e[+-]60; rescale b, or conv"
+        InvalidValueError,
+        match=r"b is used in A's dtype float32, which cannot hold its largest entry 1e[+-]60; rescale b, or conv",
     ):
         rpcls.compress(A, np.array([0, 0, largest, 0, 0]))
     assert rpcls.compress(A, np.array([1e-60, 1, 0, 0, 0]), rng=0).btb == 1
@@ -449,7 +461,9 @@ def test_arrays_of_other_libraries_are_refused_by_name() -> None:
         pass
 
     Tensor.__module__ = "torch"
-    with pytest.raises(InvalidTypeError, match=r"A must be a NumPy array, got torch.Tensor; convert it first, for example with"):
+    with pytest.raises(
+        InvalidTypeError, match=r"A must be a NumPy array, got torch.Tensor; convert it first, for example with"
+    ):
         rpcls.lstsq(Tensor(), np.ones(3))
 
 

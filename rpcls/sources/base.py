@@ -12,6 +12,7 @@ import numpy as np
 from ..compressed import CompressedProblem
 from ..errors import InvalidValueError, NonFiniteError, SourceError
 from ..kernels import lanes
+from ..linalg import triangle_in_place
 from ..sketches.base import SketchFamily, SketchOperator, Sums, read_only
 
 __all__ = ["Rows", "Source", "sum_rows"]
@@ -181,8 +182,6 @@ class Source(ABC):
         The column of ones is there if the source has an intercept. Rows are taken a few megabytes at a time and
         factorised under the triangle so far (LAPACK geqrf): backward stable, 2mn² flops.
         """
-        import scipy.linalg
-
         width = int(self.intercept) + self.n_columns + self.n_rhs
         R, m = np.zeros((0, width)), 0
         step = max(2 * width, _TRIANGLE_BYTES // (8 * width))
@@ -201,7 +200,7 @@ class Source(ABC):
                     here *= np.sqrt(rows.weight[i:j])[:, None]
                 if not np.isfinite(block).all():
                     raise_non_finite(Rows(rows.start + i, rows.A[i:j], rows.b[i:j], None))
-                R = scipy.linalg.qr(block, mode="r", overwrite_a=True, check_finite=False)[0][:width]
+                R = triangle_in_place(block)
         if self.intercept:
             check_total(float(abs(R[0, 0])) if len(R) else 0.0)
         return R, m
