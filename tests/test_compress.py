@@ -83,7 +83,7 @@ def problem(m: int, n: int, k: int | None, dtype: Any, seed: int) -> tuple[np.nd
     return A.astype(dtype), b.astype(dtype), rng.random(m)
 
 
-# -- against extended precision -------------------------------------------------------------------------------------------
+# -- against extended precision ---------------------------------------------------------------------
 
 
 @every_dtype
@@ -164,7 +164,7 @@ def test_the_gradient_is_exact_on_integers(dtype: type) -> None:
     assert np.array_equal(np.round(c.column_norms**2), np.sum(A * A, axis=0))
 
 
-# -- what must not matter -------------------------------------------------------------------------------------------------
+# -- what must not matter ---------------------------------------------------------------------------
 
 
 @every_family
@@ -331,7 +331,7 @@ def test_a_is_not_copied(layout: str, dtype: type) -> None:
     assert peak < 3 * 400 * 100 * A.itemsize + (64 << 20) * A.itemsize // 8 < A.nbytes
 
 
-# -- units: squares that overflow or underflow ------------------------------------------------------------------------------
+# -- units: squares that overflow or underflow ------------------------------------------------------
 
 EXTREMES = [1e-300, 1e-200, 1e-120, 1e-100, 1e100, 1e120, 1e150, 1e200, 1e300]
 
@@ -346,7 +346,8 @@ def check_scaled(
 ) -> None:
     """c is `plain` with A·2^ea and b·2^eb."""
     a, b = ea - c.exponents[0], eb - c.exponents[1]
-    powers = {"SA": a, "Sb": b, "S1": 0, "Atb": a + b, "btb": 2 * b, "column_norms": a, "column_sums": a, "b_sum": b, "weight": 0}  # fmt: skip
+    powers = dict.fromkeys(("SA", "column_norms", "column_sums"), a) | dict.fromkeys(("Sb", "b_sum"), b)
+    powers |= {"Atb": a + b, "btb": 2 * b, "S1": 0, "weight": 0}
     for name, value in unscaled(c).items():
         expected = np.ldexp(np.asarray(getattr(plain, name), float), powers[name])
         near = max(atol, rtol * float(np.abs(expected).max()))
@@ -457,7 +458,7 @@ def test_a_tiny_column_beside_an_ordinary_one_keeps_its_sketch() -> None:
     assert np.array_equal(c.SA[:, 1], plain.SA[:, 1] * 2.0**-660) and np.array_equal(c.Atb, plain.Atb * [1, 2.0**-660])
 
 
-# -- NaN and infinity ---------------------------------------------------------------------------------------------------
+# -- NaN and infinity -------------------------------------------------------------------------------
 
 
 @every_family
@@ -555,7 +556,7 @@ def test_clean_arrays_are_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
         rpcls.compress(A, b, rng=0)
 
 
-# -- arguments -----------------------------------------------------------------------------------------------------------
+# -- arguments --------------------------------------------------------------------------------------
 
 
 def test_default_sketch() -> None:
@@ -585,7 +586,7 @@ def test_sketch_arguments_that_do_not_fit() -> None:
             rpcls.compress(A, b, sketch)  # type: ignore[arg-type]
     with pytest.raises(
         InvalidValueError,
-        match=r"sketch_size must be at least 8 for SparseSign\(nnz_per_column=8\), got 4; leave it None for max\(4n, 16\) = 16",
+        match=r"must be at least 8 for SparseSign\(nnz_per_column=8\), got 4; leave it None for max\(4n, 16\) = 16",
     ):
         rpcls.compress(A, b, sketch_size=4)
     with pytest.raises(InvalidTypeError, match="sketch_size must be an int, got str '20'"):

@@ -50,7 +50,7 @@ def equal(a: CompressedProblem, b: CompressedProblem) -> None:
         assert np.array_equal(a.means[0], b.means[0]) and np.array_equal(a.means[1], b.means[1])
 
 
-# -- merging -------------------------------------------------------------------------------------------------------------
+# -- merging ----------------------------------------------------------------------------------------
 
 
 def test_sums_are_sums() -> None:
@@ -106,7 +106,7 @@ def test_what_does_not_add_up() -> None:
     with pytest.raises(InvalidValueError, match=r"rows 0:30 are in both"):
         a + a
     with pytest.raises(
-        InvalidValueError, match="summaries add up only under the same operator, got .*rng=Key.* and .*SparseSi"
+        InvalidValueError, match=r"summaries add up only under the same operator, got .*rng=Key.* and .*SparseSi"
     ):
         a + summary(slice(30, 60), operator=rpcls.SparseSign(3).sample(20, rng=6))
     with pytest.raises(
@@ -135,7 +135,7 @@ def test_column_names_must_agree() -> None:
         a + b
 
 
-# -- centring ------------------------------------------------------------------------------------------------------------
+# -- centring ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
@@ -180,7 +180,7 @@ def test_constant_columns_have_no_negative_squares() -> None:
     assert np.max(np.abs(c.SA)) < 1e-13 and np.max(np.abs(c.Atb)) < 1e-13
 
 
-# -- solving, printing, copying ------------------------------------------------------------------------------------------
+# -- solving, printing, copying ---------------------------------------------------------------------
 
 
 def test_solve_is_the_solvers_solve() -> None:
@@ -212,7 +212,7 @@ def test_it_is_frozen_and_pickles() -> None:
         equal(again, c)
 
 
-# -- files ---------------------------------------------------------------------------------------------------------------
+# -- files ------------------------------------------------------------------------------------------
 
 CASES = {
     "plain": lambda: summary(),
@@ -333,7 +333,7 @@ def test_nothing_is_unpickled(name: str, tmp_path: Path) -> None:
     with np.load(path) as file:
         arrays = {key: file[key] for key in file.files}
     np.savez(path, **(arrays | {name: np.array([Bomb()], dtype=object)}))
-    with pytest.raises(FormatError, match="is not a complete CompressedProblem file: .*allow_pickle=False"):
+    with pytest.raises(FormatError, match=r"is not a complete CompressedProblem file: .*allow_pickle=False"):
         CompressedProblem.load(path)
     assert not Bomb.went_off
 
@@ -383,7 +383,8 @@ def test_arrays_that_do_not_fit(name: str, case: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "header",
     [
-        {"family": "Cauchy"}, {"family": ["SparseSign"]}, {"family": None}, {"parameters": {"nnz": 3}}, {"parameters": None},
+        {"family": "Cauchy"}, {"family": ["SparseSign"]}, {"family": None}, {"parameters": {"nnz": 3}},
+        {"parameters": None},
         {"parameters": {"nnz_per_column": 0}}, {"parameters": {"nnz_per_column": "3"}}, {"sketch_size": 21},
         {"sketch_size": "20"}, {"sketch_size": 2}, {"key": -1}, {"key": 1.5}, {"m": -2}, {"weight": -1.0},
         {"weight": float("nan")}, {"weight": float("inf")}, {"weight": "1"}, {"weight": None}, {"intervals": [[0]]},

@@ -102,7 +102,7 @@ def test_orthogonal_changes_of_variable(name: str) -> None:
 
 @every_solver
 def test_duplicated_rows_are_weights(name: str) -> None:
-    """Integer weights, and the same rows repeated: equal for Direct; for sketches, in the exact parts of the summary."""
+    """Integer weights, and the same rows repeated: equal for Direct, as far as sums go for sketches."""
     A, b = PROBLEMS["plain"]()
     w = np.random.default_rng(0).integers(0, 3, M)
     weighted = solve(name, A, b, w)

@@ -37,8 +37,8 @@ LAYERS = [
 ]
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 HOSTS = {"study", "cli", "datasets", "adapters", "estimators"}  # may import frameworks, when used
-OPTIONAL = ("scipy", "numba", "llvmlite", "pandas", "matplotlib", "sklearn", "cvxpy", "cupy", "torch", "dask", "PIL", "rich",
-            "psutil", "threadpoolctl", "pyarrow")  # fmt: skip
+OPTIONAL = ("scipy", "numba", "llvmlite", "pandas", "matplotlib", "sklearn", "cvxpy", "cupy", "torch", "dask", "PIL",
+            "rich", "psutil", "threadpoolctl", "pyarrow")  # fmt: skip
 
 every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 
@@ -121,7 +121,7 @@ def run(code: str) -> str:
 def test_importing_loads_numpy_and_nothing_else() -> None:
     loaded = f"[m for m in {OPTIONAL!r} if m in sys.modules]"
     assert run(f"import sys, rpcls; print({loaded}, 'numpy' in sys.modules)") == "[] True"
-    values = "rpcls.Key.of(0), rpcls.SparseSign().sample(16, rng=0), rpcls.Direct(), rpcls.RowBlocks, rpcls.Status, rpcls.compress"
+    values = "rpcls.Key.of(0), rpcls.SparseSign().sample(16, rng=0), rpcls.Direct(), rpcls.RowBlocks, rpcls.compress"
     assert run(f"import sys, rpcls; {values}; print({loaded})") == "[]"
     for name in rpcls.__all__:
         if name not in ("study", "datasets"):
@@ -137,7 +137,7 @@ def test_nothing_happens_at_import() -> None:
     )
 
 
-# -- public names ------------------------------------------------------------------------------------------------------------
+# -- public names -----------------------------------------------------------------------------------
 
 
 def test_public_names_are_one_list() -> None:
@@ -241,7 +241,7 @@ def test_errors_are_what_a_caller_would_catch() -> None:
     assert message == 'reading CSV needs pandas, which is not installed; run: pip install "rpcls[study]"'
 
 
-# -- files -------------------------------------------------------------------------------------------------------------------
+# -- files ------------------------------------------------------------------------------------------
 
 
 @every_file

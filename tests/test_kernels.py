@@ -22,7 +22,7 @@ KEYS = st.integers(0, 2**64 - 1)
 OFFSETS = st.one_of(st.integers(0, 100), st.sampled_from([2**31 - 2, 2**32 - 2, 2**38, 2**53 + 1, 2**61]))
 
 
-# -- entries of S -----------------------------------------------------------------------------------------------------
+# -- entries of S -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -111,7 +111,7 @@ def test_circle(bits: int) -> None:
         assert abs(mpmath.cos(angle) - cosine) < 2.3e-16 and abs(mpmath.sin(angle) - sine) < 2.3e-16
 
 
-# -- statistics of the streams; every threshold fails once in a million draws of the key, or less often -----------------
+# -- statistics of the streams; every threshold fails once in a million draws of the key, or less often
 
 
 @pytest.mark.parametrize(("nnz", "d"), [(1, 13), (3, 16), (8, 65)])
@@ -183,7 +183,7 @@ def test_expectation_of_sts_is_the_identity(name: str, d: int) -> None:
     assert np.max(np.abs(mean - np.eye(m))) < 5 * np.sqrt(2 / (d * repeats))  # 15 entries: fails once in 10⁵
 
 
-# -- the work is cut by shape alone --------------------------------------------------------------------------------------
+# -- the work is cut by shape alone -----------------------------------------------------------------
 
 
 @given(st.integers(0, 10**7), st.integers(1, 10**5), st.integers(1, 2000))
@@ -246,7 +246,7 @@ def test_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
             lanes.count_workers(value)  # type: ignore[arg-type]
 
 
-# -- the gradient sweep ------------------------------------------------------------------------------------------------
+# -- the gradient sweep -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)

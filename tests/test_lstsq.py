@@ -33,7 +33,7 @@ def sketched(solver: Any, seed: int = 0, size: int = 128) -> dict[str, Any]:
     return {} if isinstance(solver, rpcls.Direct) else {"sketch": rpcls.SparseSign().sample(size, rng=seed)}
 
 
-# -- names and defaults ----------------------------------------------------------------------------------------------------
+# -- names and defaults -----------------------------------------------------------------------------
 
 
 def test_names_are_the_solvers_with_their_defaults() -> None:
@@ -98,7 +98,7 @@ def test_lstsq_is_compress_and_solve(solver: Any) -> None:
     assert solution.status == other.status and solution.rho == other.rho and solution.mu == other.mu
 
 
-# -- intercept and weights: the explicit problem, by another road -------------------------------------------------------------
+# -- intercept and weights: the explicit problem, by another road -----------------------------------
 
 
 def centred(A: np.ndarray, b: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -167,7 +167,7 @@ def test_an_intercept_makes_shifts_free(solver: Any) -> None:
     assert shifted.intercept == pytest.approx(base.intercept + 21 - 3 * base.x.sum(), rel=1e-9)
 
 
-# -- sources ---------------------------------------------------------------------------------------------------------------
+# -- sources ----------------------------------------------------------------------------------------
 
 
 @every_solver
@@ -241,7 +241,7 @@ def test_nan_is_reported_by_every_solver(solver: Any, where: str) -> None:
             rpcls.lstsq(rows, rhs, solver, **sketched(solver))
 
 
-# -- units -------------------------------------------------------------------------------------------------------------------
+# -- units ------------------------------------------------------------------------------------------
 
 
 @every_solver
@@ -278,7 +278,7 @@ def test_zero_a(solver: Any) -> None:
     assert not solution.x.any() and np.isfinite(solution.x).all()
 
 
-# -- what is refused ---------------------------------------------------------------------------------------------------------
+# -- what is refused --------------------------------------------------------------------------------
 
 
 def test_unknown_solvers() -> None:
@@ -305,7 +305,7 @@ def test_sketches_for_solvers_that_use_none() -> None:
         for solver in ("auto", "direct", rpcls.Direct(ridge=1.0)):
             with pytest.raises(
                 InvalidValueError,
-                match=rf"Direct\(ridge=.*\) uses no sketch, so {names} must be None; for a one-pass answer name a solver, such",
+                match=rf"Direct\(ridge=.*\) uses no sketch, so {names} must be None; for a one-pass answer name",
             ):
                 rpcls.lstsq(A, b, solver, **options)
 
@@ -321,7 +321,7 @@ def test_rtol() -> None:
     for name in ("full", "partial", "robust-full", "robust-partial"):
         with pytest.raises(
             InvalidValueError,
-            match=r"Compressed\(.*\) answers from one sketch and cannot promise rtol = 0.01; leave solver='auto' for a promise",
+            match=r"Compressed\(.*\) answers from one sketch and cannot promise rtol = 0.01; leave solver='auto' for",
         ):
             rpcls.lstsq(A, b, name, rtol=1e-2)
     assert rpcls.lstsq(A, b, rtol=np.float32(0.5)).status.ok
@@ -381,7 +381,7 @@ def test_the_rows_are_needed_by_direct() -> None:
         rpcls.compress(A, b, rng=0).solve(rpcls.Direct())
 
 
-# -- Solution ------------------------------------------------------------------------------------------------------------------
+# -- Solution ---------------------------------------------------------------------------------------
 
 
 def test_repr_is_short() -> None:
@@ -402,7 +402,7 @@ def test_raise_for_status() -> None:
     with pytest.warns(ConvergenceWarning, match="The sketch SA has numerical rank below n"):
         short = rpcls.lstsq(A, b, "full", sketch_size=20, rng=0)
     assert short.status is Status.SKETCH_RANK_DEFICIENT and not short.status.ok
-    with pytest.raises(NotConvergedError, match="The sketch SA has numerical rank below n.*Raise sketch_size above n"):
+    with pytest.raises(NotConvergedError, match=r"The sketch SA has numerical rank below n.*Raise sketch_size above n"):
         short.raise_for_status()
 
 

@@ -29,7 +29,7 @@ def close(a: np.ndarray, b: np.ndarray, size: float | np.ndarray = 1.0) -> None:
     assert np.all(np.abs(a - b) <= tolerance * (size + 1))
 
 
-# -- identities ---------------------------------------------------------------------------------------------------------
+# -- identities -------------------------------------------------------------------------------------
 
 
 @every_family
@@ -132,7 +132,7 @@ def test_adjoint_of_many_columns_is_applied_in_blocks() -> None:
     assert repr(S.T) == f"{S!r}.T" and S.T.T is S
 
 
-# -- values ------------------------------------------------------------------------------------------------------------
+# -- values -----------------------------------------------------------------------------------------
 
 
 @given(
@@ -168,7 +168,7 @@ def test_an_unseeded_operator_is_fresh() -> None:
     assert rpcls.Gaussian().sample(3) != rpcls.Gaussian().sample(3)
 
 
-# -- distortion: (1−η)‖y‖ ≤ ‖Sy‖ ≤ (1+η)‖y‖ on range(A) ------------------------------------------------------------------
+# -- distortion: (1−η)‖y‖ ≤ ‖Sy‖ ≤ (1+η)‖y‖ on range(A) ---------------------------------------------
 
 
 def distortion(family: SketchFamily, U: np.ndarray, d: int, seed: int) -> float:
@@ -220,7 +220,7 @@ def test_count_sketch_at_the_size_from_theory_keeps_them() -> None:
     assert bad <= 200 * delta
 
 
-# -- errors ------------------------------------------------------------------------------------------------------------
+# -- errors -----------------------------------------------------------------------------------------
 
 
 def test_parameters_of_families() -> None:
