@@ -148,6 +148,9 @@ class CompressedProblem:
             timings=seconds,
         )
 
+    def __radd__(self, other: Any) -> CompressedProblem:
+        return self if isinstance(other, int) and other == 0 else NotImplemented  # the start of sum()
+
     def _check_mergeable(self, other: CompressedProblem) -> None:
         if self.means is not None or other.means is not None:
             raise InvalidValueError("centered summaries do not add up; add first, then call .centered()")

@@ -126,7 +126,7 @@ def lstsq(
         answer approximately from a sketch; a solver value, such as ``RobustPartiallyCompressed(rho=0.1)``, carries
         settings.
     sketch, sketch_size, rng
-        As in `compress`; only for solvers that sketch.
+        As in `compress`; the first two only for solvers that sketch.
     rtol : float in (0, 1), optional
         Wanted ‖A(x − x*)‖ / ‖Ax*‖. Solvers of full accuracy meet any; one-pass solvers cannot promise one and refuse
         it.
@@ -175,7 +175,7 @@ def lstsq(
     wanted = solver.sketch(source.shape, source.dtype)
     _check_rtol(rtol, solver, wanted)
     if wanted is None:
-        given = [n for n, v in (("sketch", sketch), ("sketch_size", sketch_size), ("rng", rng)) if v is not None]
+        given = [n for n, v in (("sketch", sketch), ("sketch_size", sketch_size)) if v is not None]
         if given:
             raise InvalidValueError(
                 f"{solver!r} uses no sketch, so {' and '.join(given)} must be None; "
@@ -207,8 +207,9 @@ def _operator(sketch: Any, sketch_size: int | None, rng: RandomLike, source: Sou
         sketch = SparseSign()
     n = source.n_columns
     if not isinstance(sketch, SketchFamily | LeverageSampling):
+        hint = f"; make a value of it: {sketch.__name__}()" if isinstance(sketch, type) else ""
         raise InvalidTypeError(
-            f"sketch must be a family such as rpcls.SparseSign() or an operator that it sampled, got {sketch!r}"
+            f"sketch must be a family such as rpcls.SparseSign() or an operator that it sampled, got {sketch!r}{hint}"
         )
     if sketch_size is None:
         sketch_size = default_sketch_size(n, sketch)

@@ -358,7 +358,7 @@ def check_scaled(
 @pytest.mark.parametrize("ea", [-1000, -660, -500, -330, 330, 500, 660, 1000])
 @pytest.mark.parametrize("eb", [-660, 0, 660])
 def test_squares_that_leave_the_range(family: SketchFamily, ea: int, eb: int) -> None:
-    A, b, w = problem(60, 10, None, np.float64, seed=0)
+    A, b, w = problem(61, 45, None, np.float64, seed=0)  # wide and narrow tiles, full runs of rows and single ones
     S = family.sample(20, rng=0)
     plain = rpcls.compress(A, b, S, sample_weight=w)
     c = rpcls.compress(np.ldexp(A, ea), np.ldexp(b, eb), S, sample_weight=w)
@@ -371,8 +371,8 @@ def test_squares_that_leave_the_range(family: SketchFamily, ea: int, eb: int) ->
 @pytest.mark.parametrize("ea", [-140, -126, -100, 100, 124])
 def test_float32_at_the_ends_of_its_range(family: SketchFamily, ea: int) -> None:
     rng = np.random.default_rng(0)
-    A = rng.integers(-7, 8, (60, 10)).astype(np.float32)  # exact, subnormal included
-    b = rng.integers(-7, 8, 60).astype(np.float32)
+    A = rng.integers(-7, 8, (61, 90)).astype(np.float32)  # exact, subnormal included
+    b = rng.integers(-7, 8, 61).astype(np.float32)
     S = family.sample(20, rng=0)
     check_scaled(rpcls.compress(np.ldexp(A, ea), b, S), rpcls.compress(A, b, S), ea, 0, 2e-6)
     check_scaled(rpcls.compress(A, np.ldexp(b, ea), S), rpcls.compress(A, b, S), 0, ea, 2e-6)

@@ -453,3 +453,13 @@ def test_the_file_is_a_zip_that_anything_can_read(tmp_path: Path) -> None:
     summary().save(tmp_path / "c.npz")
     with zipfile.ZipFile(tmp_path / "c.npz") as file:
         assert file.testzip() is None and "SA.npy" in file.namelist()
+
+
+def test_sum_of_shards() -> None:
+    rng = np.random.default_rng(0)
+    A, b = rng.standard_normal((300, 4)), rng.standard_normal(300)
+    S = rpcls.SparseSign().sample(40, rng=0)
+    shards = [rpcls.compress(A[i : i + 100], b[i : i + 100], S, row_offset=i) for i in range(0, 300, 100)]
+    np.testing.assert_allclose(sum(shards).SA, rpcls.compress(A, b, S).SA, atol=1e-12)
+    with pytest.raises(TypeError, match="unsupported operand"):
+        1 + shards[0]

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
+import subprocess
+import sys
 from fractions import Fraction
+from pathlib import Path
 
 import entries
 import mpmath
@@ -267,6 +271,28 @@ def test_gradient(dtype: type, m: int, n: int, k: int, weighted: bool, seed: int
     size = 1 + np.abs(A).T @ (w[:, None] * np.abs(r)) + np.abs(A).T @ (w[:, None] * (np.abs(A) @ np.abs(X)))
     assert np.all(np.abs(out - 1 - A.T @ (w[:, None] * r)) <= 4e-15 * size)
     np.testing.assert_allclose(squares - 1, (w @ (r * r)).astype(float), rtol=1e-13, atol=1e-13)
+
+
+def test_no_kernel_indexes_out_of_bounds(tmp_path: Path) -> None:
+    """numba checks every index of a fresh compilation; what is read beyond the edge need not show in a result."""
+    code = """
+import numpy as np, rpcls
+rng = np.random.default_rng(0)
+for n in (5, 45):
+    A, b = rng.standard_normal((70, n)), rng.standard_normal((70, 1))
+    for family in (rpcls.CountSketch(), rpcls.SparseSign(5), rpcls.Gaussian(), rpcls.Rademacher()):
+        S = family.sample(13, rng=0)
+        rpcls.compress(np.asfortranarray(A), b, S)
+        S.columns(3, 20)
+from rpcls.sources import source_of
+source_of(A, b, workers=1).gradient(np.ones((n, 1)))
+print("done")
+"""
+    environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)}
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert result.returncode == 0 and result.stdout == "done\n", result.stderr
 
 
 def test_exactly_rounded_reference_agrees_with_rational_arithmetic() -> None:

@@ -463,8 +463,8 @@ def test_b_that_does_not_fit_the_dtype_of_a(largest: float) -> None:
 
 def test_arrays_of_other_libraries_are_refused_by_name() -> None:
     sparse = pytest.importorskip("scipy.sparse")
-    with pytest.raises(InvalidTypeError, match=r"A must be dense, got csr_array; A.toarray\(\) makes it so"):
-        rpcls.lstsq(sparse.csr_array(np.eye(3)), np.ones(3))
+    with pytest.raises(InvalidTypeError, match=r"b must be dense, got csr_array; b.toarray\(\) makes it so"):
+        rpcls.lstsq(np.eye(3), sparse.csr_array(np.eye(3)))
 
     class Tensor:
         pass

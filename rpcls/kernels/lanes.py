@@ -56,6 +56,15 @@ def run(task: Callable[..., T], arguments: Iterable[tuple[Any, ...]], workers: i
             raise
 
 
+def add_up(results: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+    """Add what the lanes left, in order, into the first."""
+    first = results[0]
+    for other in results[1:]:
+        for total, part in zip(first, other, strict=True):
+            total += part
+    return first
+
+
 def aligned(size: int, dtype: Any) -> np.ndarray:
     """Zeros that begin on a cache line: unaligned vectors cost two accesses each."""
     dtype = np.dtype(dtype)
@@ -64,12 +73,12 @@ def aligned(size: int, dtype: Any) -> np.ndarray:
     return raw[skip : skip + size * dtype.itemsize].view(dtype)
 
 
-def row_cuts(m: int, sketch_size: int, sketch_bytes: int) -> list[tuple[int, int]]:
+def row_cuts(m: int, sketch_size: int, sketch_bytes: int, least: int = 1) -> list[tuple[int, int]]:
     """Row intervals of the lanes: as many as help (at most 64), within the memory that may be spent on them.
 
-    A power of two, so that any small power of two of workers finishes together.
+    A power of two, so that any small power of two of workers finishes together. `least` lanes are worth their memory.
     """
-    most = min(64, 1 + _SPARE_BYTES // max(1, sketch_bytes), m // max(2048, 4 * sketch_size))
+    most = min(64, max(least, 1 + _SPARE_BYTES // max(1, sketch_bytes)), m // max(2048, 4 * sketch_size))
     lanes = 1 << max(1, most).bit_length() - 1
     edges = np.linspace(0, m, lanes + 1).astype(np.int64)
     return [(int(a), int(b)) for a, b in itertools.pairwise(edges)]

@@ -103,6 +103,33 @@ class SketchFamily(ABC):
         overflow or underflow).
         """
 
+    def sweep_csr(
+        self,
+        S: SketchOperator,
+        A: Any,
+        b: np.ndarray,
+        weight: np.ndarray | None,
+        start: int,
+        workers: int,
+        scale: tuple[float, float] = (1.0, 1.0),
+    ) -> Sums:
+        """`sweep` for A in compressed sparse row form, never densified: columns of S times its stored entries."""
+        from .moments import Running, row_blocks
+
+        d, dtype = S.sketch_size, A.dtype
+        running = Running(A.shape[1], b.shape[1])
+        SA, Sb, S1 = np.zeros((d, A.shape[1])), np.zeros((d, b.shape[1])), np.zeros(d)
+        for block in row_blocks(A, b, weight, scale, max(64, _CSR_BYTES // (8 * d))):
+            columns = self.columns(S, start + block.first, start + block.stop)
+            SA += (block.A.T @ columns.T).T
+            Sb += columns @ block.b
+            S1 += columns @ block.root
+            running.add(block)
+        return running.sums(SA.astype(dtype, copy=False), Sb.astype(dtype, copy=False), S1)
+
+
+_CSR_BYTES = 8 << 20  # of S realised at a time
+
 
 def _as_size(value: Any, name: str, least: int, reason: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import InvalidTypeError, InvalidValueError
+from ..kernels import lanes
 from . import tiled
 from .base import SketchFamily, SketchOperator, Sums
 
@@ -66,6 +67,40 @@ class _SignBlocks(SketchFamily):
 
         cut = tiled.Cut(A, S.sketch_size)
         return tiled.sweep(cut, A, b, weight, 1 / np.sqrt(nnz), workers, kernel)
+
+    def sweep_csr(
+        self,
+        S: SketchOperator,
+        A: Any,
+        b: np.ndarray,
+        weight: np.ndarray | None,
+        start: int,
+        workers: int,
+        scale: tuple[float, float] = (1.0, 1.0),
+    ) -> Sums:
+        from ..kernels.cpu import csr
+
+        (m, n), k, d, nnz = A.shape, b.shape[1], S.sketch_size, self.nnz_per_column
+        edges, key = self._edges(S), np.uint64(S.key.value)
+        weights = np.empty(0) if weight is None else weight
+
+        def task(first: int, stop: int) -> tuple[np.ndarray, ...]:
+            out, out_side = np.zeros((d, n), A.dtype), np.zeros((d, k + 1))
+            sums, totals = np.zeros((n, 2 + k)), np.zeros(2 * k + 1)
+            code = np.empty((-(-nnz // 4) * 4, 512), np.uint32)
+            csr.sweep(
+                A.data, A.indices, A.indptr, b, weights, first, stop, start, key, edges, *scale, code,
+                out, out_side, sums, totals,
+            )  # fmt: skip
+            return out, out_side, sums, totals
+
+        cuts = lanes.row_cuts(m, d, n * d * A.dtype.itemsize, least=2)
+        out, side, sums, totals = lanes.add_up(lanes.run(task, cuts, workers))
+        out *= A.dtype.type(1 / np.sqrt(nnz))
+        side /= np.sqrt(nnz)
+        b1, bb, total = totals[:k], totals[k : 2 * k], float(totals[2 * k])
+        Sb = side[:, :k].astype(A.dtype)
+        return Sums(out, Sb, side[:, k].copy(), sums[:, 2:].copy(), sums[:, 0].copy(), sums[:, 1].copy(), b1, bb, total)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -95,7 +94,7 @@ def sweep(
     SA, A1, AA, Atb = np.empty((d, n), dtype), np.empty(n), np.empty(n), np.empty((n, k))
     scale = dtype.type(factor)
     count = len(cut.rows)
-    firsts = [_add_up(results[g * count : (g + 1) * count]) for g in range(len(cut.groups))]
+    firsts = [lanes.add_up(results[g * count : (g + 1) * count]) for g in range(len(cut.groups))]
     for group, (out, _, sums, _) in zip(cut.groups, firsts, strict=True):
         before = 0
         for begin, width in zip(group.starts, group.widths, strict=True):
@@ -121,12 +120,3 @@ def _flat(A: np.ndarray) -> tuple[np.ndarray, int]:
         return np.empty(0, A.dtype), 0
     stride = A.strides[0] // item if m > 1 else n
     return np.lib.stride_tricks.as_strided(A, ((m - 1) * stride + n,), (item,), writeable=False), stride
-
-
-def _add_up(results: list[tuple[Any, ...]]) -> tuple[Any, ...]:
-    """Add the lanes, in order, into the first."""
-    first = results[0]
-    for other in results[1:]:
-        for total, part in zip(first, other, strict=True):
-            total += part
-    return first

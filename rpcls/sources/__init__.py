@@ -10,8 +10,9 @@ from ..kernels import lanes
 from .array import ArraySource
 from .base import Source
 from .blocks import BlockSource, RowBlocks
+from .sparse import SparseSource, is_sparse
 
-__all__ = ["ArraySource", "BlockSource", "RowBlocks", "Source", "source_of"]
+__all__ = ["ArraySource", "BlockSource", "RowBlocks", "Source", "SparseSource", "source_of"]
 
 
 def source_of(
@@ -36,4 +37,5 @@ def source_of(
         return BlockSource(A, row_offset=row_offset, intercept=intercept, workers=threads)
     if callable(A) and not hasattr(A, "__array__"):
         raise InvalidTypeError("A must be an array or RowBlocks, got a function; use rpcls.RowBlocks(A, n_columns)")
-    return ArraySource(A, b, sample_weight=sample_weight, row_offset=row_offset, intercept=intercept, workers=threads)
+    source = SparseSource if is_sparse(A) else ArraySource
+    return source(A, b, sample_weight=sample_weight, row_offset=row_offset, intercept=intercept, workers=threads)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,12 +25,16 @@ _TRIANGLE_BYTES = 4 << 20  # rows that one QR of the streaming direct solver tak
 
 
 class Rows(NamedTuple):
-    """A block of consecutive rows: A (rows, n), b (rows, k), weight (rows,) or None, and the index of the first."""
+    """Consecutive rows from `start` on: A (rows, n), an array or CSR; b (rows, k); weight (rows,) or None."""
 
     start: int
-    A: np.ndarray
+    A: Any
     b: np.ndarray
     weight: np.ndarray | None
+
+    @property
+    def count(self) -> int:
+        return self.A.shape[0]
 
 
 class Source(ABC):
@@ -98,9 +102,9 @@ class Source(ABC):
             raise InvalidValueError(f"{S.family!r} needs the number of rows: sample(d, m=…)")
         problem: CompressedProblem | None = None
         for rows in self.blocks():
-            if S.m is not None and rows.start + len(rows.A) > S.m:
+            if S.m is not None and rows.start + rows.count > S.m:
                 raise InvalidValueError(
-                    f"{S!r} has m = {S.m} columns, but A reaches to row {rows.start + len(rows.A)}; leave m open when "
+                    f"{S!r} has m = {S.m} columns, but A reaches to row {rows.start + rows.count}; leave m open when "
                     f"sampling: sample({S.sketch_size}, rng=…)"
                 )
             sums, exponents = sum_rows(S.family, S, rows, self.workers)
@@ -115,7 +119,7 @@ class Source(ABC):
 
     def _problem(self, S: SketchOperator, sums: Sums, exponents: tuple[int, int], rows: Rows) -> CompressedProblem:
         single = not self.rhs_shape
-        stop = rows.start + len(rows.A)
+        stop = rows.start + rows.count
         return CompressedProblem(
             SA=sums.SA,
             Sb=sums.Sb[:, 0] if single else sums.Sb,
@@ -144,6 +148,7 @@ class Source(ABC):
         squares : float64, shape () or (k,)
         gradient : float64, shape (n,) or (n, k)
         """
+        from ..kernels.cpu import csr
         from ..kernels.cpu import gradient as kernel
 
         X = self._as_x(X)
@@ -152,6 +157,10 @@ class Source(ABC):
         def task(rows: Rows, first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
             part, part_squares = np.zeros_like(out), np.zeros_like(squares)
             weight = np.empty(0) if rows.weight is None else rows.weight
+            if not isinstance(rows.A, np.ndarray):
+                A = rows.A
+                csr.gradient(A.data, A.indices, A.indptr, rows.b, weight, X, first, stop, part, part_squares)
+                return part, part_squares
             step = 4096  # rows that a layout other than C is copied by
             for i in range(first, stop, step):
                 j = min(i + step, stop)
@@ -161,7 +170,7 @@ class Source(ABC):
             return part, part_squares
 
         for rows in self.blocks():
-            cuts = lanes.row_cuts(len(rows.A), 1, out.nbytes)
+            cuts = lanes.row_cuts(rows.count, 1, out.nbytes)
             for part, part_squares in lanes.run(task, [(rows, *cut) for cut in cuts], self.workers):
                 out += part
                 squares += part_squares
@@ -186,15 +195,15 @@ class Source(ABC):
         R, m = np.zeros((0, width)), 0
         step = max(2 * width, _TRIANGLE_BYTES // (8 * width))
         for rows in self.blocks():
-            m += len(rows.A)
-            for i in range(0, len(rows.A), step):
-                j = min(i + step, len(rows.A))
+            m += rows.count
+            for i in range(0, rows.count, step):
+                j = min(i + step, rows.count)
                 block = np.empty((len(R) + j - i, width), order="F")
                 block[: len(R)] = R
                 here = block[len(R) :]
                 if self.intercept:
                     here[:, 0] = 1.0
-                here[:, int(self.intercept) : width - self.n_rhs] = rows.A[i:j]
+                here[:, int(self.intercept) : width - self.n_rhs] = dense_rows(rows.A, i, j)
                 here[:, width - self.n_rhs :] = rows.b[i:j]
                 if rows.weight is not None:
                     here *= np.sqrt(rows.weight[i:j])[:, None]
@@ -214,14 +223,15 @@ class Source(ABC):
 
 def sum_rows(family: SketchFamily, S: SketchOperator, rows: Rows, workers: int) -> tuple[Sums, tuple[int, int]]:
     """The sums of one block in units of (A·2^-e₀, b·2^-e₁); the exponents are 0 unless squares over- or underflow."""
+    sweep = family.sweep if isinstance(rows.A, np.ndarray) else family.sweep_csr
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        sums = family.sweep(S, rows.A, rows.b, rows.weight, rows.start, workers)
+        sums = sweep(S, rows.A, rows.b, rows.weight, rows.start, workers)
         if _ordinary(sums.AA, rows.A.dtype).all() and _ordinary(sums.bb, rows.b.dtype).all():
             return sums, (0, 0)
         exponents = _exponents(rows, sums)
         if exponents != (0, 0):
             scale = (2.0 ** -exponents[0], 2.0 ** -exponents[1])
-            sums = family.sweep(S, rows.A, rows.b, rows.weight, rows.start, workers, scale)
+            sums = sweep(S, rows.A, rows.b, rows.weight, rows.start, workers, scale)
     return sums, exponents
 
 
@@ -241,10 +251,11 @@ def _exponents(rows: Rows, sums: Sums) -> tuple[int, int]:
         fine = _ordinary(squares, part.dtype)
         largest = float(np.sqrt(squares[fine].max(initial=0.0)))
         doubtful = part if not fine.any() else part[:, ~fine]
-        for i in range(0, len(part), 1 << 14):
-            block = np.abs(doubtful[i : i + (1 << 14)].astype(np.float64))
+        step = rows_at_a_time(doubtful)
+        for i in range(0, rows.count, step):
+            block = np.abs(dense_rows(doubtful, i, i + step).astype(np.float64))
             if rows.weight is not None and block.size:
-                block *= np.sqrt(rows.weight[i : i + (1 << 14), None])
+                block *= np.sqrt(rows.weight[i : i + step, None])
             if not np.isfinite(block).all():
                 raise_non_finite(rows)
             largest = max(largest, float(block.max(initial=0.0)))
@@ -252,6 +263,16 @@ def _exponents(rows: Rows, sums: Sums) -> tuple[int, int]:
         exponent = int(np.clip(np.frexp(largest)[1], -limit, limit)) if largest > 0 else 0
         exponents.append(exponent if abs(exponent) > _RANGE[part.dtype.itemsize] * 3 // 8 else 0)
     return exponents[0], exponents[1]
+
+
+def dense_rows(part: Any, first: int, stop: int) -> np.ndarray:
+    """Rows first..stop as an array; for the few of a sparse matrix that a rare look or a QR needs at a time."""
+    block = part[first:stop]
+    return block if isinstance(block, np.ndarray) else block.toarray()
+
+
+def rows_at_a_time(part: Any) -> int:
+    return 1 << 14 if isinstance(part, np.ndarray) else max(64, _TRIANGLE_BYTES // (8 * max(1, part.shape[1])))
 
 
 def check_total(weight: float) -> None:
@@ -262,11 +283,13 @@ def check_total(weight: float) -> None:
 def raise_non_finite(rows: Rows) -> None:
     """Name the first NaN or infinity of a block."""
     for name, part in (("A", rows.A), ("b", rows.b)):
-        for i in range(0, len(part), 1 << 14):
-            bad = np.argwhere(~np.isfinite(part[i : i + (1 << 14)]))
+        step = rows_at_a_time(part)
+        for i in range(0, rows.count, step):
+            block = dense_rows(part, i, i + step)
+            bad = np.argwhere(~np.isfinite(block))
             if len(bad):
                 row, column = bad[0]
-                value = part[i + row, column]
+                value = block[row, column]
                 raise NonFiniteError(
                     f"{name} must be finite, got {value} in row {rows.start + i + row}, column {column}; "
                     "remove or impute such rows first"

@@ -11,8 +11,9 @@ import numpy as np
 from ..compressed import CompressedProblem
 from ..errors import InvalidTypeError, InvalidValueError, RpclsError, SourceError
 from ..sketches import SRHT, SketchOperator
-from .array import as_matrix, as_rhs, as_weight, column_names
+from .array import as_rhs, as_weight, column_names
 from .base import Rows, Source
+from .sparse import as_rows
 
 __all__ = ["BlockSource", "RowBlocks"]
 
@@ -79,7 +80,7 @@ class BlockSource(Source):
         self._unread: tuple[Any, Iterator[Any]] | None = (first, iterator)
         with _naming(0, row_offset):
             parts = self._parts(first)
-            A = as_matrix(parts[0])
+            A = as_rows(parts[0])
             self.n_columns = rows.n_columns if isinstance(rows, RowBlocks) else A.shape[1]
             self.dtype = A.dtype
             self.columns = column_names(parts[0])
@@ -128,7 +129,7 @@ class BlockSource(Source):
             first = None
             rows = self._rows(block, number, start)
             yield rows
-            start += len(rows.A)
+            start += rows.count
             number += 1
         m = start - self.row_offset
         if self._m is not None and m != self._m:
@@ -150,7 +151,7 @@ class BlockSource(Source):
     def _rows(self, block: Any, number: int, start: int) -> Rows:
         with _naming(number, start):
             parts = self._parts(block)
-            A = as_matrix(parts[0])
+            A = as_rows(parts[0])
             if A.shape[1] != self.n_columns:
                 raise InvalidValueError(f"A must have n_columns = {self.n_columns} columns, got shape {A.shape}")
             if A.dtype != self.dtype:
@@ -158,7 +159,7 @@ class BlockSource(Source):
             b, trailing = as_rhs(parts[1], A.shape, A.dtype)
             if trailing != self.rhs_shape:
                 raise InvalidValueError(f"b must have trailing shape {self.rhs_shape} in every block, got {trailing}")
-            weight = as_weight(parts[2], len(A)) if len(parts) == 3 else None
+            weight = as_weight(parts[2], A.shape[0]) if len(parts) == 3 else None
         return Rows(start, A, b, weight)
 
     def _failed(self, number: int, start: int, error: Exception) -> SourceError:
