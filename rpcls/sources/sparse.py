@@ -56,12 +56,12 @@ def _as_csr(A: Any) -> Any:
 
     if A.ndim != 2 or A.shape[1] == 0:
         raise InvalidValueError(f"A must have two dimensions (m, n) and at least one column, got shape {A.shape}")
-    if A.dtype.kind not in "biu" and A.dtype not in (np.float32, np.float64):
-        raise InvalidTypeError(
-            f"A must hold float32, float64, integers or booleans, got sparse {A.dtype}; "
-            + ("complex problems are not supported" if A.dtype.kind == "c" else "convert it: A.astype(float)")
-        )
-    dtype = np.dtype(np.float64) if A.dtype.kind in "biu" else np.dtype(A.dtype)
+    dtype = np.dtype(A.dtype)
+    if dtype.kind in "biu":
+        dtype = np.dtype(np.float64)
+    elif dtype not in (np.float32, np.float64):
+        hint = "complex problems are not supported" if dtype.kind == "c" else "convert it: A.astype(float)"
+        raise InvalidTypeError(f"A must hold float32, float64, integers or booleans, got sparse {dtype}; {hint}")
     given = A.tocsr()
     rows = csr_array((given.data.astype(dtype, copy=False), given.indices, given.indptr), shape=A.shape)
     if not rows.has_canonical_format:
