@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # the same names as _HOMES, for type checkers and editors; a 
         RobustFullyCompressed,
         RobustPartiallyCompressed,
     )
+    from .planning import SketchSize, suggest_sketch_size
     from .random import STREAM_VERSION, Key
     from .sketches import (
         SRHT,
@@ -88,6 +89,7 @@ _HOMES = {
         "RobustFullyCompressed",
         "RobustPartiallyCompressed",
     ),
+    ".planning": ("SketchSize", "suggest_sketch_size"),
     ".random": ("STREAM_VERSION", "Key"),
     ".sketches": (
         "SRHT",
