@@ -9,6 +9,8 @@ for library in ("OPENBLAS", "MKL", "OMP"):  # read when the library is loaded, s
 
 from hypothesis import HealthCheck, settings  # noqa: E402
 
+from rpcls.kernels import lanes  # noqa: E402
+
 settings.register_profile(
     "rpcls",
     derandomize=True,
@@ -18,3 +20,6 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],  # the first example may compile a kernel
 )
 settings.load_profile("rpcls")
+
+# Cut the small problems of the tests into several lanes, too, as large ones are.
+lanes._LANE_ROWS = 2048

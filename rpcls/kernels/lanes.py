@@ -20,6 +20,7 @@ T = TypeVar("T")
 _SPARE_BYTES = 16 << 20  # what the accumulators of all lanes but the first may take
 _GROUP_BYTES = 4096  # bytes of a row in one group: a memory page, below which prefetching suffers
 _PANEL_BYTES = 256 << 10  # bytes of a panel: a fraction of the second-level cache
+_LANE_ROWS = 1 << 15  # rows of a lane at least: a task costs some tens of microseconds beside its rows
 _TASKS = 8  # cut columns finer when there would be fewer tasks
 
 
@@ -78,7 +79,7 @@ def row_cuts(m: int, sketch_size: int, sketch_bytes: int, least: int = 1) -> lis
 
     A power of two, so that any small power of two of workers finishes together. `least` lanes are worth their memory.
     """
-    most = min(64, max(least, 1 + _SPARE_BYTES // max(1, sketch_bytes)), m // max(2048, 4 * sketch_size))
+    most = min(64, max(least, 1 + _SPARE_BYTES // max(1, sketch_bytes)), m // max(_LANE_ROWS, 4 * sketch_size))
     lanes = 1 << max(1, most).bit_length() - 1
     edges = np.linspace(0, m, lanes + 1).astype(np.int64)
     return [(int(a), int(b)) for a, b in itertools.pairwise(edges)]

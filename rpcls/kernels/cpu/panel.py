@@ -97,12 +97,19 @@ def stage_rhs(b, weight, first, rows, scale_a, scale_b, capacity, scale, one, rh
     thin = NARROW_BYTES // side.itemsize
     partial = np.zeros(2 * k + 1)
     last = (k // thin) * capacity * thin + k % thin
-    for i in range(rows):
-        root = np.sqrt(weight[first + i]) if len(weight) else 1.0
-        scale[i] = root * scale_a
-        one[i] = root
-        partial[2 * k] += root * root
-        side[last + i * thin] = root
+    if len(weight):
+        for i in range(rows):
+            root = np.sqrt(weight[first + i])
+            scale[i] = root * scale_a
+            one[i] = root
+            partial[2 * k] += root * root
+            side[last + i * thin] = root
+    else:
+        partial[2 * k] = rows
+        scale[:rows] = scale_a
+        one[:rows] = 1.0
+        for i in range(rows):
+            side[last + i * thin] = 1.0
     for j in range(k):
         at = (j // thin) * capacity * thin + j % thin
         total = squares = 0.0

@@ -114,7 +114,7 @@ def _stage(tile_bytes, run):
     return stage
 
 
-def _stage_add(tile_bytes, run):
+def _stage_add(tile_bytes, run, plain):
     @intrinsic
     def stage_add(typingctx, x, ix, stride, scale, one, rhs, irow, code, out, iout, sums, isums):
         """`run` rows of one tile, staged nowhere: with a = scale·x row by row, tile-row code >> 1 of out += ±a (minus
@@ -128,8 +128,9 @@ def _stage_add(tile_bytes, run):
             ps = _at(context, builder, ts, args[10], args[11])
             pd = _at(context, builder, td, args[7], args[6])
             vector, wide = ir.VectorType(context.get_data_type(tx.dtype), 8), ir.VectorType(_double, 8)
-            factors = _row_scalars(builder, _at(context, builder, tc, args[3], args[6]), vector, run)
-            ones = _row_scalars(builder, _at(context, builder, to, args[4], args[6]), wide, run)
+            if not plain:  # plain: every scale and weight is 1, and half as many values compete for registers
+                factors = _row_scalars(builder, _at(context, builder, tc, args[3], args[6]), vector, run)
+                ones = _row_scalars(builder, _at(context, builder, to, args[4], args[6]), wide, run)
             rights = _row_scalars(builder, _at(context, builder, tb, args[5], args[6]), wide, run)
             rows, targets, signs = [], [], []
             for row in range(run):
@@ -143,13 +144,16 @@ def _stage_add(tile_bytes, run):
             for e in range(0, width, 8):
                 total = [_load(builder, ps, wide, e + part * width) for part in range(3)]
                 for row in range(run):
-                    a = builder.fmul(_load(builder, rows[row], vector, e), factors[row])
+                    a = _load(builder, rows[row], vector, e)
+                    if not plain:
+                        a = builder.fmul(a, factors[row])
                     added = _fma(builder, signs[row], a, _load(builder, targets[row], vector, e))
                     _store(builder, added, targets[row], vector, e)
                     if vector.element != _double:
                         a = builder.fpext(a, wide)
-                    for part, factor in enumerate((ones[row], a, rights[row])):
-                        total[part] = _fma(builder, a, factor, total[part])
+                    total[0] = builder.fadd(a, total[0]) if plain else _fma(builder, a, ones[row], total[0])
+                    total[1] = _fma(builder, a, a, total[1])
+                    total[2] = _fma(builder, a, rights[row], total[2])
                 for part in range(3):
                     _store(builder, total[part], ps, wide, e + part * width)
             return context.get_dummy_value()
@@ -216,5 +220,6 @@ stage_wide, stage_narrow = _stage(WIDE_BYTES, RUN), _stage(NARROW_BYTES, RUN)
 stage_wide_row, stage_narrow_row = _stage(WIDE_BYTES, 1), _stage(NARROW_BYTES, 1)
 cross_wide, cross_narrow = _cross(WIDE_BYTES, RUN), _cross(NARROW_BYTES, RUN)
 cross_wide_row, cross_narrow_row = _cross(WIDE_BYTES, 1), _cross(NARROW_BYTES, 1)
-add_wide, add_narrow = _stage_add(WIDE_BYTES, RUN), _stage_add(NARROW_BYTES, RUN)
-add_wide_row, add_narrow_row = _stage_add(WIDE_BYTES, 1), _stage_add(NARROW_BYTES, 1)
+add_wide, add_narrow = _stage_add(WIDE_BYTES, RUN, False), _stage_add(NARROW_BYTES, RUN, False)
+add_wide_row, add_narrow_row = _stage_add(WIDE_BYTES, 1, False), _stage_add(NARROW_BYTES, 1, False)
+add_wide_plain, add_narrow_plain = _stage_add(WIDE_BYTES, RUN, True), _stage_add(NARROW_BYTES, RUN, True)

@@ -16,8 +16,10 @@ from .simd import (
     RUN,
     WIDE_BYTES,
     add_narrow,
+    add_narrow_plain,
     add_narrow_row,
     add_wide,
+    add_wide_plain,
     add_wide_row,
     axpy_narrow,
     axpy_wide,
@@ -78,7 +80,7 @@ def _scatter(panel, tiles, wide, capacity, rows, edges, code, out):
 
 
 @njit(nogil=True, cache=True)
-def _add_rows(x, origin, stride, rows, starts, wide, d, scale, one, rhs, code, out, sums):
+def _add_rows(x, origin, stride, rows, starts, wide, d, plain, scale, one, rhs, code, out, sums):
     """Staging and scattering in one for ζ = 1 and one right-hand side: each row goes from memory to where it
     belongs."""
     broad, thin = WIDE_BYTES // x.itemsize, NARROW_BYTES // x.itemsize
@@ -91,10 +93,14 @@ def _add_rows(x, origin, stride, rows, starts, wide, d, scale, one, rhs, code, o
             before = broad * min(t, wide) + thin * max(t - wide, 0)
             at, to = source + starts[t], before * d
             if t < wide:
-                if run == RUN:
+                if run == RUN and plain:
+                    add_wide_plain(x, at, stride, scale, one, rhs, first, code, out, to, sums, 3 * before)
+                elif run == RUN:
                     add_wide(x, at, stride, scale, one, rhs, first, code, out, to, sums, 3 * before)
                 else:
                     add_wide_row(x, at, stride, scale, one, rhs, first, code, out, to, sums, 3 * before)
+            elif run == RUN and plain:
+                add_narrow_plain(x, at, stride, scale, one, rhs, first, code, out, to, sums, 3 * before)
             elif run == RUN:
                 add_narrow(x, at, stride, scale, one, rhs, first, code, out, to, sums, 3 * before)
             else:
@@ -117,6 +123,7 @@ def sweep(
     capacity = code.shape[1]
     scale, one, rhs = np.empty(capacity), np.empty(capacity), np.empty((k, capacity))
     partial = np.empty_like(sums)
+    plain = len(weight) == 0 and scale_a == 1.0
     unused = np.zeros_like(totals)
     side_tiles = k // (NARROW_BYTES // side.itemsize) + 1
     while first < stop:
@@ -129,7 +136,8 @@ def sweep(
         partial[:] = 0.0
         if stride and k == 1 and len(edges) == 2:
             _add_rows(
-                x, first * stride, stride, rows, starts, wide, edges[1], scale, one, rhs[0], code[0], out, partial
+                x, first * stride, stride, rows, starts, wide, edges[1], plain,
+                scale, one, rhs[0], code[0], out, partial,
             )  # fmt: skip
         elif stride:
             _stage(x, first * stride, stride, rows, starts, wide, capacity, panel, scale, one, rhs, partial)
