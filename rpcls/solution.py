@@ -43,6 +43,7 @@ class Status(Enum):
         "rho is so small that x lies in the null space of the sketch and fits nothing that the sketch saw. "
         "Raise rho, raise sketch_size above n, or use rho='loo'."
     )
+    OUT_OF_RANGE = "x is too large for its dtype, and partly infinite; rescale A or b."
     NOT_CONVERGED = "The search stopped before it met its tolerance; x is its best iterate. Raise sketch_size."
 
     @property

@@ -488,3 +488,13 @@ def test_x_has_the_dtype_of_a(dtype: type) -> None:
     for solver in SOLVERS.values():
         solution = rpcls.lstsq(A.astype(dtype), b, solver, **sketched(solver))
         assert solution.x.dtype == dtype
+
+
+@pytest.mark.parametrize("solver", ["direct", "full", "partial", "robust-full", "robust-partial"])
+def test_x_beyond_the_range_of_its_dtype_is_not_ok(solver: str) -> None:
+    rng = np.random.default_rng(0)
+    A, b = rng.standard_normal((400, 40)), rng.standard_normal(400)
+    for alpha, beta, dtype in ((1e-200, 1e200, np.float64), (1e-30, 1e20, np.float32)):
+        with pytest.warns(rpcls.ConvergenceWarning, match="x is too large for its dtype, and partly infinite; rescale"):
+            solution = rpcls.lstsq((A * alpha).astype(dtype), (b * beta).astype(dtype), solver, rng=0)
+        assert solution.status is rpcls.Status.OUT_OF_RANGE and not np.isfinite(solution.x).all()

@@ -119,6 +119,8 @@ class Direct:
         seconds = time.perf_counter() - started
         with np.errstate(over="ignore"):
             x = x.astype(source.dtype)
+        if not np.isfinite(x).all():
+            status, details = Status.OUT_OF_RANGE, ""
         solution = Solution(
             x=x[:, 0] if one else x,
             status=status,

@@ -229,8 +229,12 @@ def _solution(solver: OnePass, summary: Summary, answer: Answer, started: float)
         own = times_power(answer.x, answer.shift + (ea - eb))  # in the units of the summary, where the means are
         intercept = times_power(np.atleast_1d(b_mean) - a_mean @ own, eb)
     seconds = {**problem.timings, "solve": time.perf_counter() - started}
+    with np.errstate(over="ignore"):
+        x = x.astype(problem.dtype)
+    if not np.isfinite(x).all():
+        status, details = Status.OUT_OF_RANGE, ""
     return Solution(
-        x=(x[:, 0] if one else x).astype(problem.dtype),
+        x=x[:, 0] if one else x,
         status=status,
         solver=solver,
         sweeps=problem.sweeps,
