@@ -39,12 +39,16 @@ class Outcome:
         return cls(None, None, None, None, "ERROR", " | ".join([f"{type(error).__name__}: {text}", *notes]))
 
 
+_QUIET = 0.1  # seconds in which the threads of an earlier BLAS call stop spinning, and give back their processors
+
+
 def compress_once(A: np.ndarray, b: np.ndarray, family: Any, d: int, seed: int, workers: int | None) -> Any:
     """(CompressedProblem, seconds, notes), or an Outcome if it failed."""
     import rpcls
 
     with _notes() as notes:
         try:
+            time.sleep(_QUIET)
             start = time.perf_counter()
             problem = rpcls.compress(A, b, family, sketch_size=d, rng=seed, workers=workers)
             return problem, time.perf_counter() - start, notes
@@ -71,6 +75,7 @@ def run_front_door(
     import rpcls
 
     def work() -> Outcome:
+        time.sleep(_QUIET)
         asked = {} if family is None else {"sketch": family, "sketch_size": d, "rng": seed}
         start = time.perf_counter()
         solution = rpcls.lstsq(A, b, solver, workers=workers, **asked)
@@ -86,6 +91,7 @@ def run_baseline(name: str, A: np.ndarray, b: np.ndarray, d: int, seed: int) -> 
     baseline = BASELINES[name]
 
     def work() -> Outcome:
+        time.sleep(_QUIET)
         x, swept, rest = baseline.run(A, b, d, seed)
         if not np.all(np.isfinite(x)):
             raise ArithmeticError("the solution is not finite")
