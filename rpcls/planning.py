@@ -130,17 +130,14 @@ def _rule(
         size = (n * math.log(9) + math.log(2 / delta)) / (eps**2 / 16 - eps**3 / 48)
         source = "Achlioptas 2003, doi:10.1016/S0022-0000(03)00025-4, on a ¼-net: Vershynin, HDP 2018, §4.4"
         return size, "(n ln 9 + ln(2/δ))/(ε²/16 − ε³/48)", source, True
-    if isinstance(family, SRHT):
+    if isinstance(family, SRHT | BlockSRHT):
         padded = 1 << (int(_number(m, f"m, which {family!r} needs,", n, math.inf)) - 1).bit_length()
         size = 6 / eps**2 * (math.sqrt(n) + math.sqrt(8 * math.log(3 * padded / delta))) ** 2 * math.log(3 * n / delta)
+        formula = "6ε⁻²(√n + √(8 ln(3m′/δ)))² ln(3n/δ)"
         source = "Boutsidis & Gittens 2013, doi:10.1137/120874540, Lemma 4; m′ the power of two that holds m"
-        return min(size, padded), "6ε⁻²(√n + √(8 ln(3m′/δ)))² ln(3n/δ), at most m′", source, True
-    if isinstance(family, BlockSRHT):
-        rows = _number(m, f"m, which {family!r} needs,", n, math.inf)
-        size = (
-            3.7 / eps**2 * (math.sqrt(n) + 4 * math.sqrt(math.log(rows / delta) + 6.3)) ** 2 * math.log(5 * n / delta)
-        )
-        return size, "3.7ε⁻²(√n + 4√(ln(m/δ) + 6.3))² ln(5n/δ)", "Balabanov et al. 2023, arXiv:2210.11295", True
+        if isinstance(family, SRHT):
+            return min(size, padded), f"{formula}, at most m′", source, True
+        return size, formula, f"{source}, for SRHT; measured for BlockSRHT, see Balabanov et al. 2210.11295", False
     if isinstance(family, RowSampling):
         mu = _number(coherence, f"coherence, which {family!r} needs,", n, math.inf)
         return (
