@@ -221,8 +221,8 @@ class SketchOperator:
                 raise InvalidTypeError(f"S @ A needs float32, float64, integer or boolean A, got {A.dtype}")
             A = A.astype(np.float64)
         matrix = A if A.ndim == 2 else A[:, None]
-        none = read_only(np.empty((len(matrix), 0), matrix.dtype))
-        SA = self.family.sweep(self, read_only(matrix), none, None, 0, lanes.count_workers(None)).SA
+        no_rhs = read_only(np.zeros((len(matrix), 1), matrix.dtype))
+        SA = self.family.sweep(self, read_only(matrix), no_rhs, None, 0, lanes.count_workers(None)).SA
         return SA if A.ndim == 2 else SA[:, 0]
 
     @property

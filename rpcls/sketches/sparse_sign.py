@@ -39,7 +39,7 @@ class _SignBlocks(SketchFamily):
         code = np.empty((-(-nnz // 4) * 4, count), np.uint32)
         sparse_sign.codes(np.uint64(S.key.value), start, count, edges, code)
         code = code[:nnz].T
-        rows = (code >> 1).astype(np.int64) + edges[:-1]
+        rows = (code >> 1).astype(np.int64)
         values = (1.0 - 2.0 * (code & 1)) / np.sqrt(nnz)
         pointers = np.arange(count + 1) * nnz
         return csc_array((values.ravel(), rows.ravel(), pointers), shape=(S.sketch_size, count))

@@ -49,7 +49,7 @@ def sweep(
                     column[2 + j] += a * right[j]
             for z in range(nnz):
                 drawn = code[z, i]
-                target = edges[z] + np.int64(drawn >> np.uint32(1))
+                target = np.int64(drawn >> np.uint32(1))
                 signed = -factor if drawn & np.uint32(1) else factor
                 into = out[target]
                 for p in range(begin, end):

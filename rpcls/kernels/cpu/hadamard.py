@@ -18,7 +18,7 @@ from .simd import NARROW_BYTES, WIDE_BYTES, axpy_narrow, axpy_wide, butterfly_na
 _TAG = np.uint64(4)  # rpcls.random.STREAM_TAGS["hadamard"]
 _0, _1, _7 = np.uint64(0), np.uint64(1), np.uint64(7)
 
-_gather, _stage, _stage_rhs = _panel.gather, _panel.stage, _panel.stage_rhs
+_aligned, _gather, _stage, _stage_rhs = _panel.aligned, _panel.gather, _panel.stage, _panel.stage_rhs
 
 
 @njit(nogil=True, cache=True)
@@ -127,7 +127,7 @@ def sweep(
     k, d = b.shape[1], len(low)
     scale, one, rhs = np.empty(q), np.empty(q), np.empty((k, q))
     own, whole = np.empty(q), np.empty(d)
-    partial, unused = np.empty_like(sums), np.zeros_like(totals)
+    partial, unused = _aligned(len(sums)), np.zeros_like(totals)
     side_tiles = k // (NARROW_BYTES // side.itemsize) + 1
     while first < stop:
         index = np.int64(start) + first

@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 
 from .simd import (
+    LINE_BYTES,
     NARROW_BYTES,
     RUN,
     WIDE_BYTES,
@@ -18,11 +19,21 @@ from .simd import (
     cross_narrow_row,
     cross_wide,
     cross_wide_row,
+    prefetch_first,
+    prefetch_second,
     stage_narrow,
-    stage_narrow_row,
     stage_wide,
-    stage_wide_row,
 )
+
+_AHEAD_BYTES = 8192  # how far ahead memory is asked for: its latency times its bandwidth
+
+
+@njit(nogil=True, cache=True)
+def aligned(count):
+    """Room for float64 that begins on a cache line: vectors across two lines cost twice."""
+    room = np.empty(count + 8)
+    skip = -(room.ctypes.data // 8) % 8
+    return room[skip : skip + count]
 
 
 @njit(nogil=True, cache=True)
@@ -46,6 +57,22 @@ def gather(A, first, rows, starts, wide, capacity, panel):
 
 
 @njit(nogil=True, cache=True)
+def reach(starts, itemsize):
+    """What `fetch_ahead` needs: the columns from the first tile to the last, and how many rows ahead they are due."""
+    columns = starts[-1] - starts[0] + (WIDE_BYTES if len(starts) > 1 else NARROW_BYTES) // itemsize
+    return columns, -(-_AHEAD_BYTES // (columns * itemsize))
+
+
+@njit(nogil=True, cache=True, inline="always")
+def fetch_ahead(x, at, stride, columns, rows):
+    """Prefetch what comes `rows` rows after x[at:at + columns], and, nearer by, two rows after."""
+    far, near = at + rows * stride, at + 2 * stride
+    for i in range(0, columns, LINE_BYTES // x.itemsize):
+        prefetch_second(x, far + i)
+        prefetch_first(x, near + i)
+
+
+@njit(nogil=True, cache=True)
 def stage(x, origin, stride, rows, starts, wide, capacity, panel, scale, one, rhs, sums):
     """Fill the panel from x and add its sums, tile by tile, to sums (tile, 2 + k, width) — all one-dimensional.
 
@@ -55,35 +82,35 @@ def stage(x, origin, stride, rows, starts, wide, capacity, panel, scale, one, rh
     broad, thin = WIDE_BYTES // panel.itemsize, NARROW_BYTES // panel.itemsize
     k = rhs.shape[0]
     flat = rhs.reshape(-1)
-    full = rows - rows % RUN
-    first = 0
-    while first < rows:
-        run = RUN if first < full else 1
+    columns, ahead = reach(starts, x.itemsize)
+    for i in range(rows):
+        if stride:
+            fetch_ahead(x, origin + i * stride + starts[0], stride, columns, ahead)
         for t in range(len(starts)):
             width = broad if t < wide else thin
             before = broad * min(t, wide) + thin * max(t - wide, 0)
-            to = capacity * before + first * width
-            at = before * (2 + k)
-            source = origin + first * stride + starts[t] if stride else to
-            step = stride if stride else width
+            to = capacity * before + i * width
+            source = origin + i * stride + starts[t] if stride else to
             if t < wide:
-                if run == RUN:
-                    stage_wide(x, source, step, panel, to, scale, one, first, sums, at)
-                    for j in range(k):
-                        cross_wide(panel, to, flat, j * capacity + first, sums, at + (2 + j) * width)
-                else:
-                    stage_wide_row(x, source, step, panel, to, scale, one, first, sums, at)
-                    for j in range(k):
-                        cross_wide_row(panel, to, flat, j * capacity + first, sums, at + (2 + j) * width)
-            elif run == RUN:
-                stage_narrow(x, source, step, panel, to, scale, one, first, sums, at)
-                for j in range(k):
-                    cross_narrow(panel, to, flat, j * capacity + first, sums, at + (2 + j) * width)
+                stage_wide(x, source, panel, to, scale, one, flat, i, sums, before * (2 + k))
             else:
-                stage_narrow_row(x, source, step, panel, to, scale, one, first, sums, at)
-                for j in range(k):
-                    cross_narrow_row(panel, to, flat, j * capacity + first, sums, at + (2 + j) * width)
-        first += run
+                stage_narrow(x, source, panel, to, scale, one, flat, i, sums, before * (2 + k))
+    for j in range(1, k):
+        for t in range(len(starts)):
+            width = broad if t < wide else thin
+            before = broad * min(t, wide) + thin * max(t - wide, 0)
+            base, at, right = capacity * before, before * (2 + k) + (2 + j) * width, j * capacity
+            full = rows - rows % RUN
+            for i in range(0, full, RUN):
+                if t < wide:
+                    cross_wide(panel, base + i * width, flat, right + i, sums, at)
+                else:
+                    cross_narrow(panel, base + i * width, flat, right + i, sums, at)
+            for i in range(full, rows):
+                if t < wide:
+                    cross_wide_row(panel, base + i * width, flat, right + i, sums, at)
+                else:
+                    cross_narrow_row(panel, base + i * width, flat, right + i, sums, at)
 
 
 @njit(nogil=True, cache=True)

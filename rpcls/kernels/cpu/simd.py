@@ -13,7 +13,8 @@ from numba.extending import intrinsic
 
 WIDE_BYTES = 256
 NARROW_BYTES = 64
-RUN = 8  # rows whose sums stay in registers
+LINE_BYTES = 64
+RUN = 8  # rows of a panel whose sums stay in registers
 
 _i64 = ir.IntType(64)
 _double = ir.DoubleType()
@@ -49,12 +50,10 @@ def _fma(builder, a, b, c):
     return builder.fadd(builder.fmul(a, b, flags=("contract",)), c, flags=("contract",))
 
 
-def _row_scalars(builder, pointer, vector, run):
-    """One vector a row: element `row` of the float64 array at `pointer`, in the vector's type, in every place."""
-    values = [builder.load(builder.gep(pointer, [ir.Constant(_i64, row)])) for row in range(run)]
-    if vector.element != _double:
-        values = [builder.fptrunc(value, vector.element) for value in values]
-    return [_splat(builder, value, vector) for value in values]
+def _scalar(builder, pointer, vector):
+    """The float64 at `pointer`, in the vector's type, in every place of a vector."""
+    value = builder.load(pointer)
+    return _splat(builder, value if vector.element == _double else builder.fptrunc(value, vector.element), vector)
 
 
 def _axpy(tile_bytes):
@@ -80,88 +79,127 @@ def _axpy(tile_bytes):
     return axpy
 
 
-def _stage(tile_bytes, run):
+def _sum_up(builder, sums, width, e, a, one, right):
+    """sums[0] += a (or one·a), sums[1] += a², sums[2] += right·a, over the eight columns from e on."""
+    vector = a.type
+    total, squares, cross = (_load(builder, sums, vector, e + part * width) for part in range(3))
+    _store(builder, _fma(builder, a, one, total) if one else builder.fadd(a, total), sums, vector, e)
+    _store(builder, _fma(builder, a, a, squares), sums, vector, e + width)
+    _store(builder, _fma(builder, a, right, cross), sums, vector, e + 2 * width)
+
+
+def _scatter(tile_bytes, count):
     @intrinsic
-    def stage(typingctx, x, ix, stride, panel, ipanel, scale, one, irow, sums, isums):
-        """`run` rows of one tile: panel = scale·x row by row; sums[0] += 1ᵀpanel, sums[1] += ‖panel‖², by column."""
+    def scatter(typingctx, x, ix, code, icode, step, y, iy):
+        """One row of one tile, added `count` times: with each code of code[icode::step], tile-row code >> 1 of y += ±x
+        (minus where the code is odd). The rows of y are distinct."""
         width = tile_bytes // (x.dtype.bitwidth // 8)
 
         def codegen(context, builder, signature, args):
-            tx, _, _, tp, _, tc, to, _, ts, _ = signature.args
-            px = _at(context, builder, tx, args[0], args[1])
-            pp = _at(context, builder, tp, args[3], args[4])
-            ps = _at(context, builder, ts, args[8], args[9])
-            vector, wide = ir.VectorType(context.get_data_type(tx.dtype), 8), ir.VectorType(_double, 8)
-            factors = _row_scalars(builder, _at(context, builder, tc, args[5], args[7]), vector, run)
-            ones = _row_scalars(builder, _at(context, builder, to, args[6], args[7]), wide, run)
-            rows = [builder.gep(px, [builder.mul(args[2], ir.Constant(_i64, row))]) for row in range(run)]
-            for e in range(0, width, 8):
-                total, squares = (_load(builder, ps, wide, e + part * width) for part in range(2))
-                for row in range(run):
-                    a = builder.fmul(_load(builder, rows[row], vector, e), factors[row])
-                    _store(builder, a, pp, vector, row * width + e)
-                    if vector.element != _double:
-                        a = builder.fpext(a, wide)
-                    total = _fma(builder, a, ones[row], total)
-                    squares = _fma(builder, a, a, squares)
-                _store(builder, total, ps, wide, e)
-                _store(builder, squares, ps, wide, e + width)
+            tx, _, td, _, _, ty, _ = signature.args
+            px, pd = _at(context, builder, tx, *args[0:2]), _at(context, builder, td, *args[2:4])
+            py = _at(context, builder, ty, *args[5:7])
+            vector = ir.VectorType(context.get_data_type(tx.dtype), 64 // (tx.dtype.bitwidth // 8))
+            row = [_load(builder, px, vector, e) for e in range(0, width, vector.count)]
+            for part in range(count):
+                drawn = builder.load(builder.gep(pd, [builder.mul(args[4], ir.Constant(_i64, part))]))
+                target, sign = _target(builder, drawn, py, width, vector)
+                for e, a in zip(range(0, width, vector.count), row, strict=True):
+                    _store(builder, _fma(builder, sign, a, _load(builder, target, vector, e)), target, vector, e)
             return context.get_dummy_value()
 
         i = types.int64
-        return types.void(x, i, i, panel, i, scale, one, i, sums, i), codegen
+        return types.void(x, i, code, i, i, y, i), codegen
+
+    return scatter
+
+
+def _target(builder, code, tile, width, vector):
+    """Where a code of a sparse sign sketch points to in a tile, and its sign in every place of a vector."""
+    row = builder.zext(builder.lshr(code, ir.Constant(code.type, 1)), _i64)
+    odd = builder.trunc(code, ir.IntType(1))
+    sign = builder.select(odd, ir.Constant(vector.element, -1.0), ir.Constant(vector.element, 1.0))
+    return builder.gep(tile, [builder.mul(row, ir.Constant(_i64, width))]), _splat(builder, sign, vector)
+
+
+def _stage(tile_bytes):
+    @intrinsic
+    def stage(typingctx, x, ix, panel, ipanel, scale, one, rhs, irow, sums, isums):
+        """One row of one tile: panel = scale·x; sums[0] += one·panel, sums[1] += panel², sums[2] += rhs·panel."""
+        width = tile_bytes // (x.dtype.bitwidth // 8)
+
+        def codegen(context, builder, signature, args):
+            tx, _, tp, _, tc, to, tb, _, ts, _ = signature.args
+            px, pp = _at(context, builder, tx, *args[0:2]), _at(context, builder, tp, *args[2:4])
+            ps = _at(context, builder, ts, *args[8:10])
+            vector, wide = ir.VectorType(context.get_data_type(tx.dtype), 8), ir.VectorType(_double, 8)
+            scalars = zip((tc, to, tb), args[4:7], (vector, wide, wide), strict=True)
+            factor, unit, right = (_scalar(builder, _at(context, builder, t, a, args[7]), v) for t, a, v in scalars)
+            for e in range(0, width, 8):
+                a = builder.fmul(_load(builder, px, vector, e), factor)
+                _store(builder, a, pp, vector, e)
+                a = a if vector.element == _double else builder.fpext(a, wide)
+                _sum_up(builder, ps, width, e, a, unit, right)
+            return context.get_dummy_value()
+
+        i = types.int64
+        return types.void(x, i, panel, i, scale, one, rhs, i, sums, i), codegen
 
     return stage
 
 
-def _stage_add(tile_bytes, run, plain):
+def _add(tile_bytes, plain):
     @intrinsic
-    def stage_add(typingctx, x, ix, stride, scale, one, rhs, irow, code, out, iout, sums, isums):
-        """`run` rows of one tile, staged nowhere: with a = scale·x row by row, tile-row code >> 1 of out += ±a (minus
-        where the code is odd); sums[0] += 1ᵀa, sums[1] += ‖a‖², sums[2] += rhsᵀa, by column."""
+    def add(typingctx, x, ix, scale, one, rhs, irow, code, out, iout, sums, isums):
+        """One row of one tile, staged nowhere: with a = scale·x, tile-row code >> 1 of out += ±a (minus where the code
+        is odd); sums[0] += one·a, sums[1] += a², sums[2] += rhs·a. Plain: scale and one are 1."""
         width = tile_bytes // (x.dtype.bitwidth // 8)
 
         def codegen(context, builder, signature, args):
-            tx, _, _, tc, to, tb, _, td, ty, _, ts, _ = signature.args
-            px = _at(context, builder, tx, args[0], args[1])
-            py = _at(context, builder, ty, args[8], args[9])
-            ps = _at(context, builder, ts, args[10], args[11])
-            pd = _at(context, builder, td, args[7], args[6])
+            tx, _, tc, to, tb, _, td, ty, _, ts, _ = signature.args
+            px, ps = _at(context, builder, tx, *args[0:2]), _at(context, builder, ts, *args[9:11])
             vector, wide = ir.VectorType(context.get_data_type(tx.dtype), 8), ir.VectorType(_double, 8)
-            if not plain:  # plain: every scale and weight is 1, and half as many values compete for registers
-                factors = _row_scalars(builder, _at(context, builder, tc, args[3], args[6]), vector, run)
-                ones = _row_scalars(builder, _at(context, builder, to, args[4], args[6]), wide, run)
-            rights = _row_scalars(builder, _at(context, builder, tb, args[5], args[6]), wide, run)
-            rows, targets, signs = [], [], []
-            for row in range(run):
-                drawn = builder.load(builder.gep(pd, [ir.Constant(_i64, row)]))
-                target = builder.zext(builder.lshr(drawn, ir.Constant(drawn.type, 1)), _i64)
-                odd = builder.trunc(drawn, ir.IntType(1))
-                sign = builder.select(odd, ir.Constant(vector.element, -1.0), ir.Constant(vector.element, 1.0))
-                rows.append(builder.gep(px, [builder.mul(args[2], ir.Constant(_i64, row))]))
-                targets.append(builder.gep(py, [builder.mul(target, ir.Constant(_i64, width))]))
-                signs.append(_splat(builder, sign, vector))
+            right = _scalar(builder, _at(context, builder, tb, args[4], args[5]), wide)
+            factor = unit = None
+            if not plain:
+                factor = _scalar(builder, _at(context, builder, tc, args[2], args[5]), vector)
+                unit = _scalar(builder, _at(context, builder, to, args[3], args[5]), wide)
+            drawn = builder.load(_at(context, builder, td, args[6], args[5]))
+            py, sign = _target(builder, drawn, _at(context, builder, ty, *args[7:9]), width, vector)
             for e in range(0, width, 8):
-                total = [_load(builder, ps, wide, e + part * width) for part in range(3)]
-                for row in range(run):
-                    a = _load(builder, rows[row], vector, e)
-                    if not plain:
-                        a = builder.fmul(a, factors[row])
-                    added = _fma(builder, signs[row], a, _load(builder, targets[row], vector, e))
-                    _store(builder, added, targets[row], vector, e)
-                    if vector.element != _double:
-                        a = builder.fpext(a, wide)
-                    total[0] = builder.fadd(a, total[0]) if plain else _fma(builder, a, ones[row], total[0])
-                    total[1] = _fma(builder, a, a, total[1])
-                    total[2] = _fma(builder, a, rights[row], total[2])
-                for part in range(3):
-                    _store(builder, total[part], ps, wide, e + part * width)
+                a = _load(builder, px, vector, e)
+                if factor:
+                    a = builder.fmul(a, factor)
+                _store(builder, _fma(builder, sign, a, _load(builder, py, vector, e)), py, vector, e)
+                a = a if vector.element == _double else builder.fpext(a, wide)
+                _sum_up(builder, ps, width, e, a, unit, right)
             return context.get_dummy_value()
 
         i = types.int64
-        return types.void(x, i, i, scale, one, rhs, i, code, out, i, sums, i), codegen
+        return types.void(x, i, scale, one, rhs, i, code, out, i, sums, i), codegen
 
-    return stage_add
+    return add
+
+
+def _prefetch(locality):
+    @intrinsic
+    def prefetch(typingctx, x, i):
+        """Ask for the cache line of x[i], which need not exist.
+
+        Hardware follows one stream through memory; a sweep that also writes to an accumulator loses it and waits.
+        """
+
+        def codegen(context, builder, signature, args):
+            byte, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
+            address = builder.bitcast(_at(context, builder, signature.args[0], *args), byte)
+            kind = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
+            function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+            builder.call(function, [address, *(ir.Constant(i32, value) for value in (0, locality, 1))])
+            return context.get_dummy_value()
+
+        return types.void(x, types.int64), codegen
+
+    return prefetch
 
 
 def _cross(tile_bytes, run):
@@ -175,7 +213,8 @@ def _cross(tile_bytes, run):
             pp = _at(context, builder, tp, args[0], args[1])
             ps = _at(context, builder, ts, args[4], args[5])
             vector, wide = ir.VectorType(context.get_data_type(tp.dtype), 8), ir.VectorType(_double, 8)
-            factors = _row_scalars(builder, _at(context, builder, tb, args[2], args[3]), wide, run)
+            right = _at(context, builder, tb, args[2], args[3])
+            factors = [_scalar(builder, builder.gep(right, [ir.Constant(_i64, row)]), wide) for row in range(run)]
             for e in range(0, width, 8):
                 total = _load(builder, ps, wide, e)
                 for row in range(run):
@@ -214,12 +253,13 @@ def _butterfly(tile_bytes):
     return butterfly
 
 
+prefetch_second, prefetch_first = _prefetch(2), _prefetch(3)  # levels of cache
 butterfly_wide, butterfly_narrow = _butterfly(WIDE_BYTES), _butterfly(NARROW_BYTES)
 axpy_wide, axpy_narrow = _axpy(WIDE_BYTES), _axpy(NARROW_BYTES)
-stage_wide, stage_narrow = _stage(WIDE_BYTES, RUN), _stage(NARROW_BYTES, RUN)
-stage_wide_row, stage_narrow_row = _stage(WIDE_BYTES, 1), _stage(NARROW_BYTES, 1)
+scatter_wide, scatter_narrow = _scatter(WIDE_BYTES, 1), _scatter(NARROW_BYTES, 1)
+scatter_wide_4, scatter_narrow_4 = _scatter(WIDE_BYTES, 4), _scatter(NARROW_BYTES, 4)
+stage_wide, stage_narrow = _stage(WIDE_BYTES), _stage(NARROW_BYTES)
 cross_wide, cross_narrow = _cross(WIDE_BYTES, RUN), _cross(NARROW_BYTES, RUN)
 cross_wide_row, cross_narrow_row = _cross(WIDE_BYTES, 1), _cross(NARROW_BYTES, 1)
-add_wide, add_narrow = _stage_add(WIDE_BYTES, RUN, False), _stage_add(NARROW_BYTES, RUN, False)
-add_wide_row, add_narrow_row = _stage_add(WIDE_BYTES, 1, False), _stage_add(NARROW_BYTES, 1, False)
-add_wide_plain, add_narrow_plain = _stage_add(WIDE_BYTES, RUN, True), _stage_add(NARROW_BYTES, RUN, True)
+add_wide, add_narrow = _add(WIDE_BYTES, False), _add(NARROW_BYTES, False)
+add_wide_plain, add_narrow_plain = _add(WIDE_BYTES, True), _add(NARROW_BYTES, True)

@@ -1,6 +1,6 @@
 """Sparse sign sketches: ζ disjoint row blocks, one ±1 of each column in each of them. ζ = 1 is CountSketch.
 
-Entries travel as codes, uint32: twice the row within the block, plus one for a minus sign. The factor 1/√ζ is left to
+Entries travel as codes, uint32: twice the row of S, plus one for a minus sign. The factor 1/√ζ is left to
 the caller, so the products here are sums of ±A exactly.
 """
 
@@ -13,70 +13,72 @@ from . import panel as _panel
 from .philox import philox
 from .simd import (
     NARROW_BYTES,
-    RUN,
     WIDE_BYTES,
     add_narrow,
     add_narrow_plain,
-    add_narrow_row,
     add_wide,
     add_wide_plain,
-    add_wide_row,
-    axpy_narrow,
-    axpy_wide,
+    scatter_narrow,
+    scatter_narrow_4,
+    scatter_wide,
+    scatter_wide_4,
 )
 
 _TAG = np.uint64(1)  # rpcls.random.STREAM_TAGS["sparse-sign"]
-_1, _31 = np.uint64(1), np.uint64(31)
+_0, _1, _31 = np.uint64(0), np.uint64(1), np.uint64(31)
 
-_gather, _stage, _stage_rhs = _panel.gather, _panel.stage, _panel.stage_rhs
+_aligned, _gather, _stage, _stage_rhs = _panel.aligned, _panel.gather, _panel.stage, _panel.stage_rhs
+_fetch_ahead, _reach = _panel.fetch_ahead, _panel.reach
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _code(word, width):
-    return np.uint32(((((word >> _1) * width) >> _31) << _1) | (word & _1))
+def _code(word, first, width):
+    return np.uint32(((first + (((word >> _1) * width) >> _31)) << _1) | (word & _1))
 
 
 @njit(nogil=True, cache=True)
 def codes(key, start, count, edges, out):
-    """The codes of columns start, start + 1, …: out (4·⌈ζ/4⌉, ≥ count); block z is rows edges[z]..edges[z+1]."""
+    """The codes of columns start, start + 1, …: out (4·⌈ζ/4⌉, ≥ count); block z is rows edges[z]..edges[z+1] of S."""
     nnz = len(edges) - 1
     for draw in range((nnz + 3) // 4):
         z = 4 * draw
-        b0 = np.uint64(edges[z + 1] - edges[z])
-        b1 = np.uint64(edges[z + 2] - edges[z + 1]) if z + 1 < nnz else _1
-        b2 = np.uint64(edges[z + 3] - edges[z + 2]) if z + 2 < nnz else _1
-        b3 = np.uint64(edges[z + 4] - edges[z + 3]) if z + 3 < nnz else _1
+        e0, b0 = np.uint64(edges[z]), np.uint64(edges[z + 1] - edges[z])
+        e1, b1 = (np.uint64(edges[z + 1]), np.uint64(edges[z + 2] - edges[z + 1])) if z + 1 < nnz else (_0, _1)
+        e2, b2 = (np.uint64(edges[z + 2]), np.uint64(edges[z + 3] - edges[z + 2])) if z + 2 < nnz else (_0, _1)
+        e3, b3 = (np.uint64(edges[z + 3]), np.uint64(edges[z + 4] - edges[z + 3])) if z + 3 < nnz else (_0, _1)
         o0, o1, o2, o3 = out[z], out[z + 1], out[z + 2], out[z + 3]
         for i in range(count):
             w0, w1, w2, w3 = philox(key, np.uint64(start) + np.uint64(i), np.uint64(draw), _TAG)
-            o0[i] = _code(w0, b0)
-            o1[i] = _code(w1, b1)
-            o2[i] = _code(w2, b2)
-            o3[i] = _code(w3, b3)
+            o0[i] = _code(w0, e0, b0)
+            o1[i] = _code(w1, e1, b1)
+            o2[i] = _code(w2, e2, b2)
+            o3[i] = _code(w3, e3, b3)
 
 
 @njit(nogil=True, cache=True)
-def _scatter(panel, tiles, wide, capacity, rows, edges, code, out):
-    """out (tile, d, width) += S·panel, one block of rows at a time, so that it stays in the first-level cache."""
+def _scatter(panel, tiles, wide, capacity, rows, nnz, d, code, out):
+    """out (tile, d, width) += S·panel, four blocks of rows at a time: enough to be worth loading a row for, few enough
+    to stay in the cache."""
     broad, thin = WIDE_BYTES // panel.itemsize, NARROW_BYTES // panel.itemsize
-    d = edges[-1]
-    one, minus = panel.dtype.type(1), panel.dtype.type(2)
+    drawn, step = code.reshape(-1), code.shape[1]
     for t in range(tiles):
+        width = broad if t < wide else thin
         before = broad * min(t, wide) + thin * max(t - wide, 0)
-        for z in range(len(edges) - 1):
-            drawn = code[z]
+        source, to = before * capacity, before * d
+        for z in range(0, nnz - nnz % 4, 4):
             if t < wide:
-                at = before * d + edges[z] * broad
-                source = before * capacity
                 for i in range(rows):
-                    sign = one - minus * panel.dtype.type(drawn[i] & np.uint32(1))
-                    axpy_wide(out, at + np.int64(drawn[i] >> np.uint32(1)) * broad, panel, source + i * broad, sign)
+                    scatter_wide_4(panel, source + i * width, drawn, z * step + i, step, out, to)
             else:
-                at = before * d + edges[z] * thin
-                source = before * capacity
                 for i in range(rows):
-                    sign = one - minus * panel.dtype.type(drawn[i] & np.uint32(1))
-                    axpy_narrow(out, at + np.int64(drawn[i] >> np.uint32(1)) * thin, panel, source + i * thin, sign)
+                    scatter_narrow_4(panel, source + i * width, drawn, z * step + i, step, out, to)
+        for z in range(nnz - nnz % 4, nnz):
+            if t < wide:
+                for i in range(rows):
+                    scatter_wide(panel, source + i * width, drawn, z * step + i, step, out, to)
+            else:
+                for i in range(rows):
+                    scatter_narrow(panel, source + i * width, drawn, z * step + i, step, out, to)
 
 
 @njit(nogil=True, cache=True)
@@ -84,28 +86,21 @@ def _add_rows(x, origin, stride, rows, starts, wide, d, plain, scale, one, rhs, 
     """Staging and scattering in one for ζ = 1 and one right-hand side: each row goes from memory to where it
     belongs."""
     broad, thin = WIDE_BYTES // x.itemsize, NARROW_BYTES // x.itemsize
-    full = rows - rows % RUN
-    first = 0
-    while first < rows:
-        run = RUN if first < full else 1
-        source = origin + first * stride
+    columns, ahead = _reach(starts, x.itemsize)
+    for i in range(rows):
+        source = origin + i * stride
+        _fetch_ahead(x, source + starts[0], stride, columns, ahead)
         for t in range(len(starts)):
             before = broad * min(t, wide) + thin * max(t - wide, 0)
             at, to = source + starts[t], before * d
-            if t < wide:
-                if run == RUN and plain:
-                    add_wide_plain(x, at, stride, scale, one, rhs, first, code, out, to, sums, 3 * before)
-                elif run == RUN:
-                    add_wide(x, at, stride, scale, one, rhs, first, code, out, to, sums, 3 * before)
-                else:
-                    add_wide_row(x, at, stride, scale, one, rhs, first, code, out, to, sums, 3 * before)
-            elif run == RUN and plain:
-                add_narrow_plain(x, at, stride, scale, one, rhs, first, code, out, to, sums, 3 * before)
-            elif run == RUN:
-                add_narrow(x, at, stride, scale, one, rhs, first, code, out, to, sums, 3 * before)
+            if t < wide and plain:
+                add_wide_plain(x, at, scale, one, rhs, i, code, out, to, sums, 3 * before)
+            elif t < wide:
+                add_wide(x, at, scale, one, rhs, i, code, out, to, sums, 3 * before)
+            elif plain:
+                add_narrow_plain(x, at, scale, one, rhs, i, code, out, to, sums, 3 * before)
             else:
-                add_narrow_row(x, at, stride, scale, one, rhs, first, code, out, to, sums, 3 * before)
-        first += run
+                add_narrow(x, at, scale, one, rhs, i, code, out, to, sums, 3 * before)
 
 
 @njit(nogil=True, cache=True)
@@ -119,10 +114,10 @@ def sweep(
     of A is row `start` of the whole problem, column `start` of S. With out_side empty, b only enters the sums.
     Adds to out (tile, d, width), out_side (narrow tile of [b, 1], d, width), sums (tile, 2 + k, width), totals.
     """
-    k = b.shape[1]
+    k, nnz, d = b.shape[1], len(edges) - 1, edges[-1]
     capacity = code.shape[1]
     scale, one, rhs = np.empty(capacity), np.empty(capacity), np.empty((k, capacity))
-    partial = np.empty_like(sums)
+    partial = _aligned(len(sums))
     plain = len(weight) == 0 and scale_a == 1.0
     unused = np.zeros_like(totals)
     side_tiles = k // (NARROW_BYTES // side.itemsize) + 1
@@ -134,9 +129,9 @@ def sweep(
             totals if len(out_side) else unused,
         )  # fmt: skip
         partial[:] = 0.0
-        if stride and k == 1 and len(edges) == 2:
+        if stride and k == 1 and nnz == 1:
             _add_rows(
-                x, first * stride, stride, rows, starts, wide, edges[1], plain,
+                x, first * stride, stride, rows, starts, wide, d, plain,
                 scale, one, rhs[0], code[0], out, partial,
             )  # fmt: skip
         elif stride:
@@ -145,8 +140,8 @@ def sweep(
             _gather(A, first, rows, starts, wide, capacity, panel)
             _stage(panel, 0, 0, rows, starts, wide, capacity, panel, scale, one, rhs, partial)
         sums += partial
-        if not (stride and k == 1 and len(edges) == 2):
-            _scatter(panel, len(starts), wide, capacity, rows, edges, code, out)
+        if not (stride and k == 1 and nnz == 1):
+            _scatter(panel, len(starts), wide, capacity, rows, nnz, d, code, out)
         if len(out_side):
-            _scatter(side, side_tiles, 0, capacity, rows, edges, code, out_side)
+            _scatter(side, side_tiles, 0, capacity, rows, nnz, d, code, out_side)
         first += rows
