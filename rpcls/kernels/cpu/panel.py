@@ -22,10 +22,14 @@ from .simd import (
     prefetch_first,
     prefetch_second,
     stage_narrow,
+    stage_narrow_row,
     stage_wide,
+    stage_wide_row,
+    transpose,
 )
 
-_AHEAD_BYTES = 8192  # how far ahead memory is asked for: its latency times its bandwidth
+_AHEAD_BYTES = 16384  # how far ahead memory is asked for: its latency times its bandwidth
+_AHEAD_ROWS = 64  # likewise down each of many columns
 
 
 @njit(nogil=True, cache=True)
@@ -39,34 +43,38 @@ def aligned(count):
 @njit(nogil=True, cache=True)
 def gather(A, first, rows, starts, wide, capacity, panel):
     """Copy rows first, first + 1, … of a two-dimensional A of any layout into the panel, zero beyond its columns."""
-    n = A.shape[1]
     broad, thin = WIDE_BYTES // panel.itemsize, NARROW_BYTES // panel.itemsize
+    n, line = A.shape[1], LINE_BYTES // panel.itemsize
+    blocks = rows - rows % 8 if A.strides[0] == A.itemsize and A.strides[1] % A.itemsize == 0 else 0
+    apart = A.strides[1] // A.itemsize
     for t in range(len(starts)):
         width = broad if t < wide else thin
         base = capacity * (broad * min(t, wide) + thin * max(t - wide, 0))
-        if abs(A.strides[0]) < abs(A.strides[1]):
-            for c in range(width):
+        full = min(width, n - starts[t]) // 8 * 8 if blocks else 0
+        for i in range(0, blocks, 8):
+            for c in range(0, full, 8):
+                source = (starts[t] + c) * apart + first + i
+                if i % line == 0:
+                    for j in range(8):
+                        prefetch_second(A, source + j * apart + _AHEAD_ROWS)
+                transpose(A, source, apart, panel, base + i * width + c, width)
+        for i in range(rows):
+            for c in range(full if i < blocks else 0, width):
                 column = starts[t] + c
-                for i in range(rows):
-                    panel[base + i * width + c] = A[first + i, column] if column < n else 0
-        else:
-            for i in range(rows):
-                for c in range(width):
-                    column = starts[t] + c
-                    panel[base + i * width + c] = A[first + i, column] if column < n else 0
+                panel[base + i * width + c] = A[first + i, column] if column < n else 0
 
 
 @njit(nogil=True, cache=True)
-def reach(starts, itemsize):
+def reach(starts, wide, itemsize):
     """What `fetch_ahead` needs: the columns from the first tile to the last, and how many rows ahead they are due."""
-    columns = starts[-1] - starts[0] + (WIDE_BYTES if len(starts) > 1 else NARROW_BYTES) // itemsize
+    columns = starts[-1] - starts[0] + (WIDE_BYTES if len(starts) == wide else NARROW_BYTES) // itemsize
     return columns, -(-_AHEAD_BYTES // (columns * itemsize))
 
 
 @njit(nogil=True, cache=True, inline="always")
 def fetch_ahead(x, at, stride, columns, rows):
-    """Prefetch what comes `rows` rows after x[at:at + columns], and, nearer by, two rows after."""
-    far, near = at + rows * stride, at + 2 * stride
+    """Prefetch what comes `rows` rows after x[at:at + columns], and, into the nearest cache, a quarter as far."""
+    far, near = at + rows * stride, at + max(RUN, rows // 4) * stride
     for i in range(0, columns, LINE_BYTES // x.itemsize):
         prefetch_second(x, far + i)
         prefetch_first(x, near + i)
@@ -82,25 +90,39 @@ def stage(x, origin, stride, rows, starts, wide, capacity, panel, scale, one, rh
     broad, thin = WIDE_BYTES // panel.itemsize, NARROW_BYTES // panel.itemsize
     k = rhs.shape[0]
     flat = rhs.reshape(-1)
-    columns, ahead = reach(starts, x.itemsize)
-    for i in range(rows):
+    columns, ahead = reach(starts, wide, x.itemsize)
+    full = rows - rows % RUN
+    first = 0
+    while first < rows:
+        run = RUN if first < full else 1
         if stride:
-            fetch_ahead(x, origin + i * stride + starts[0], stride, columns, ahead)
-        for t in range(len(starts)):
-            width = broad if t < wide else thin
-            before = broad * min(t, wide) + thin * max(t - wide, 0)
-            to = capacity * before + i * width
-            source = origin + i * stride + starts[t] if stride else to
-            if t < wide:
-                stage_wide(x, source, panel, to, scale, one, flat, i, sums, before * (2 + k))
+            for i in range(first, first + run):
+                fetch_ahead(x, origin + i * stride + starts[0], stride, columns, ahead)
+        source, base, at = origin + first * stride, 0, 0
+        for t in range(wide):
+            to = base + first * broad
+            tile, step = (source + starts[t], stride) if stride else (to, broad)
+            if run == RUN:
+                stage_wide(x, tile, step, panel, to, scale, one, flat, first, sums, at)
             else:
-                stage_narrow(x, source, panel, to, scale, one, flat, i, sums, before * (2 + k))
+                stage_wide_row(x, tile, step, panel, to, scale, one, flat, first, sums, at)
+            base += capacity * broad
+            at += (2 + k) * broad
+        for t in range(wide, len(starts)):
+            to = base + first * thin
+            tile, step = (source + starts[t], stride) if stride else (to, thin)
+            if run == RUN:
+                stage_narrow(x, tile, step, panel, to, scale, one, flat, first, sums, at)
+            else:
+                stage_narrow_row(x, tile, step, panel, to, scale, one, flat, first, sums, at)
+            base += capacity * thin
+            at += (2 + k) * thin
+        first += run
     for j in range(1, k):
         for t in range(len(starts)):
             width = broad if t < wide else thin
             before = broad * min(t, wide) + thin * max(t - wide, 0)
             base, at, right = capacity * before, before * (2 + k) + (2 + j) * width, j * capacity
-            full = rows - rows % RUN
             for i in range(0, full, RUN):
                 if t < wide:
                     cross_wide(panel, base + i * width, flat, right + i, sums, at)

@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 WIDE_BYTES = 256
 NARROW_BYTES = 64
 LINE_BYTES = 64
-RUN = 8  # rows of a panel whose sums stay in registers
+RUN = 4  # rows whose sums stay in registers
 
 _i64 = ir.IntType(64)
 _double = ir.DoubleType()
@@ -50,10 +50,12 @@ def _fma(builder, a, b, c):
     return builder.fadd(builder.fmul(a, b, flags=("contract",)), c, flags=("contract",))
 
 
-def _scalar(builder, pointer, vector):
-    """The float64 at `pointer`, in the vector's type, in every place of a vector."""
-    value = builder.load(pointer)
-    return _splat(builder, value if vector.element == _double else builder.fptrunc(value, vector.element), vector)
+def _row_scalars(builder, pointer, vector, run):
+    """One vector a row: element `row` of the float64 array at `pointer`, in the vector's type, in every place."""
+    values = [builder.load(builder.gep(pointer, [ir.Constant(_i64, row)])) for row in range(run)]
+    if vector.element != _double:
+        values = [builder.fptrunc(value, vector.element) for value in values]
+    return [_splat(builder, value, vector) for value in values]
 
 
 def _axpy(tile_bytes):
@@ -77,15 +79,6 @@ def _axpy(tile_bytes):
         return types.void(y, types.int64, x, types.int64, x.dtype), codegen
 
     return axpy
-
-
-def _sum_up(builder, sums, width, e, a, one, right):
-    """sums[0] += a (or one·a), sums[1] += a², sums[2] += right·a, over the eight columns from e on."""
-    vector = a.type
-    total, squares, cross = (_load(builder, sums, vector, e + part * width) for part in range(3))
-    _store(builder, _fma(builder, a, one, total) if one else builder.fadd(a, total), sums, vector, e)
-    _store(builder, _fma(builder, a, a, squares), sums, vector, e + width)
-    _store(builder, _fma(builder, a, right, cross), sums, vector, e + 2 * width)
 
 
 def _scatter(tile_bytes, count):
@@ -122,61 +115,89 @@ def _target(builder, code, tile, width, vector):
     return builder.gep(tile, [builder.mul(row, ir.Constant(_i64, width))]), _splat(builder, sign, vector)
 
 
-def _stage(tile_bytes):
+class _Sums:
+    """The sums of eight columns of a tile, in registers while `run` rows go by: one·a, a² and right·a of every a."""
+
+    def __init__(self, builder, pointer, width, e):
+        self.builder, self.vector = builder, ir.VectorType(_double, 8)
+        self.places = [(pointer, self.vector, e + part * width) for part in range(3)]
+        self.values = [_load(builder, *place) for place in self.places]
+
+    def add(self, a, one, right):
+        """one None stands for ones."""
+        builder, (total, squares, cross) = self.builder, self.values
+        a = a if a.type == self.vector else builder.fpext(a, self.vector)
+        total = _fma(builder, a, one, total) if one else builder.fadd(a, total)
+        self.values = [total, _fma(builder, a, a, squares), _fma(builder, a, right, cross)]
+
+    def store(self):
+        for value, place in zip(self.values, self.places, strict=True):
+            _store(self.builder, value, *place)
+
+
+def _stage(tile_bytes, run):
     @intrinsic
-    def stage(typingctx, x, ix, panel, ipanel, scale, one, rhs, irow, sums, isums):
-        """One row of one tile: panel = scale·x; sums[0] += one·panel, sums[1] += panel², sums[2] += rhs·panel."""
+    def stage(typingctx, x, ix, stride, panel, ipanel, scale, one, rhs, irow, sums, isums):
+        """`run` rows of one tile: panel = scale·x row by row; the three `_Sums` of panel."""
         width = tile_bytes // (x.dtype.bitwidth // 8)
 
         def codegen(context, builder, signature, args):
-            tx, _, tp, _, tc, to, tb, _, ts, _ = signature.args
-            px, pp = _at(context, builder, tx, *args[0:2]), _at(context, builder, tp, *args[2:4])
-            ps = _at(context, builder, ts, *args[8:10])
+            tx, _, _, tp, _, tc, to, tb, _, ts, _ = signature.args
+            px, pp = _at(context, builder, tx, *args[0:2]), _at(context, builder, tp, *args[3:5])
+            ps = _at(context, builder, ts, *args[9:11])
             vector, wide = ir.VectorType(context.get_data_type(tx.dtype), 8), ir.VectorType(_double, 8)
-            scalars = zip((tc, to, tb), args[4:7], (vector, wide, wide), strict=True)
-            factor, unit, right = (_scalar(builder, _at(context, builder, t, a, args[7]), v) for t, a, v in scalars)
+            scalars = zip((tc, to, tb), args[5:8], (vector, wide, wide), strict=True)
+            factors, ones, rights = (
+                _row_scalars(builder, _at(context, builder, t, a, args[8]), v, run) for t, a, v in scalars
+            )
+            rows = [builder.gep(px, [builder.mul(args[2], ir.Constant(_i64, row))]) for row in range(run)]
             for e in range(0, width, 8):
-                a = builder.fmul(_load(builder, px, vector, e), factor)
-                _store(builder, a, pp, vector, e)
-                a = a if vector.element == _double else builder.fpext(a, wide)
-                _sum_up(builder, ps, width, e, a, unit, right)
+                columns = _Sums(builder, ps, width, e)
+                for row in range(run):
+                    a = builder.fmul(_load(builder, rows[row], vector, e), factors[row])
+                    _store(builder, a, pp, vector, row * width + e)
+                    columns.add(a, ones[row], rights[row])
+                columns.store()
             return context.get_dummy_value()
 
         i = types.int64
-        return types.void(x, i, panel, i, scale, one, rhs, i, sums, i), codegen
+        return types.void(x, i, i, panel, i, scale, one, rhs, i, sums, i), codegen
 
     return stage
 
 
-def _add(tile_bytes, plain):
+def _add(tile_bytes, run, plain):
     @intrinsic
-    def add(typingctx, x, ix, scale, one, rhs, irow, code, out, iout, sums, isums):
-        """One row of one tile, staged nowhere: with a = scale·x, tile-row code >> 1 of out += ±a (minus where the code
-        is odd); sums[0] += one·a, sums[1] += a², sums[2] += rhs·a. Plain: scale and one are 1."""
+    def add(typingctx, x, ix, stride, scale, one, rhs, irow, code, out, iout, sums, isums):
+        """`run` rows of one tile, staged nowhere: with a = scale·x row by row, tile-row code >> 1 of out += ±a (minus
+        where the code is odd); the three `_Sums` of a. Plain: scale and one are 1."""
         width = tile_bytes // (x.dtype.bitwidth // 8)
 
         def codegen(context, builder, signature, args):
-            tx, _, tc, to, tb, _, td, ty, _, ts, _ = signature.args
-            px, ps = _at(context, builder, tx, *args[0:2]), _at(context, builder, ts, *args[9:11])
+            tx, _, _, tc, to, tb, _, td, ty, _, ts, _ = signature.args
+            px, ps = _at(context, builder, tx, *args[0:2]), _at(context, builder, ts, *args[10:12])
             vector, wide = ir.VectorType(context.get_data_type(tx.dtype), 8), ir.VectorType(_double, 8)
-            right = _scalar(builder, _at(context, builder, tb, args[4], args[5]), wide)
-            factor = unit = None
+            rights = _row_scalars(builder, _at(context, builder, tb, args[5], args[6]), wide, run)
+            factors = ones = [None] * run
             if not plain:
-                factor = _scalar(builder, _at(context, builder, tc, args[2], args[5]), vector)
-                unit = _scalar(builder, _at(context, builder, to, args[3], args[5]), wide)
-            drawn = builder.load(_at(context, builder, td, args[6], args[5]))
-            py, sign = _target(builder, drawn, _at(context, builder, ty, *args[7:9]), width, vector)
+                factors = _row_scalars(builder, _at(context, builder, tc, args[3], args[6]), vector, run)
+                ones = _row_scalars(builder, _at(context, builder, to, args[4], args[6]), wide, run)
+            drawn, tile = _at(context, builder, td, args[7], args[6]), _at(context, builder, ty, *args[8:10])
+            codes = [builder.load(builder.gep(drawn, [ir.Constant(_i64, row)])) for row in range(run)]
+            targets = [_target(builder, code, tile, width, vector) for code in codes]
+            rows = [builder.gep(px, [builder.mul(args[2], ir.Constant(_i64, row))]) for row in range(run)]
             for e in range(0, width, 8):
-                a = _load(builder, px, vector, e)
-                if factor:
-                    a = builder.fmul(a, factor)
-                _store(builder, _fma(builder, sign, a, _load(builder, py, vector, e)), py, vector, e)
-                a = a if vector.element == _double else builder.fpext(a, wide)
-                _sum_up(builder, ps, width, e, a, unit, right)
+                columns = _Sums(builder, ps, width, e)
+                for row, (target, sign) in enumerate(targets):
+                    a = _load(builder, rows[row], vector, e)
+                    a = builder.fmul(a, factors[row]) if factors[row] else a
+                    _store(builder, _fma(builder, sign, a, _load(builder, target, vector, e)), target, vector, e)
+                    columns.add(a, ones[row], rights[row])
+                columns.store()
             return context.get_dummy_value()
 
         i = types.int64
-        return types.void(x, i, scale, one, rhs, i, code, out, i, sums, i), codegen
+        return types.void(x, i, i, scale, one, rhs, i, code, out, i, sums, i), codegen
 
     return add
 
@@ -213,8 +234,7 @@ def _cross(tile_bytes, run):
             pp = _at(context, builder, tp, args[0], args[1])
             ps = _at(context, builder, ts, args[4], args[5])
             vector, wide = ir.VectorType(context.get_data_type(tp.dtype), 8), ir.VectorType(_double, 8)
-            right = _at(context, builder, tb, args[2], args[3])
-            factors = [_scalar(builder, builder.gep(right, [ir.Constant(_i64, row)]), wide) for row in range(run)]
+            factors = _row_scalars(builder, _at(context, builder, tb, args[2], args[3]), wide, run)
             for e in range(0, width, 8):
                 total = _load(builder, ps, wide, e)
                 for row in range(run):
@@ -229,6 +249,34 @@ def _cross(tile_bytes, run):
         return types.void(panel, i, b, i, sums, i), codegen
 
     return cross
+
+
+@intrinsic
+def transpose(typingctx, x, ix, apart, y, iy, width):
+    """y[iy + r·width + c] = x[ix + c·apart + r] for r, c in 0..7; x may have any number of dimensions."""
+
+    def codegen(context, builder, signature, args):
+        tx, _, _, ty, _, _ = signature.args
+        px, py = _at(context, builder, tx, *args[0:2]), _at(context, builder, ty, *args[3:5])
+        vector = ir.VectorType(context.get_data_type(tx.dtype), 8)
+        lines = [builder.gep(px, [builder.mul(args[2], ir.Constant(_i64, c))]) for c in range(8)]
+        block = [_load(builder, line, vector, 0) for line in lines]
+        i32 = ir.IntType(32)
+        for half in (1, 2, 4):  # exchange the off-diagonal quarters of blocks of 2, 4, 8
+            low = [i if not i & half else i - half + 8 for i in range(8)]
+            high = [i + half if not i & half else i + 8 for i in range(8)]
+            masks = [ir.Constant(ir.VectorType(i32, 8), [ir.Constant(i32, i) for i in m]) for m in (low, high)]
+            for c in range(8):
+                if not c & half:
+                    a, b = block[c], block[c + half]
+                    block[c], block[c + half] = (builder.shuffle_vector(a, b, mask) for mask in masks)
+        for r in range(8):
+            target = builder.gep(py, [builder.mul(args[5], ir.Constant(_i64, r))])
+            _store(builder, block[r], target, vector, 0)
+        return context.get_dummy_value()
+
+    i = types.int64
+    return types.void(x, i, i, y, i, i), codegen
 
 
 def _butterfly(tile_bytes):
@@ -258,8 +306,10 @@ butterfly_wide, butterfly_narrow = _butterfly(WIDE_BYTES), _butterfly(NARROW_BYT
 axpy_wide, axpy_narrow = _axpy(WIDE_BYTES), _axpy(NARROW_BYTES)
 scatter_wide, scatter_narrow = _scatter(WIDE_BYTES, 1), _scatter(NARROW_BYTES, 1)
 scatter_wide_4, scatter_narrow_4 = _scatter(WIDE_BYTES, 4), _scatter(NARROW_BYTES, 4)
-stage_wide, stage_narrow = _stage(WIDE_BYTES), _stage(NARROW_BYTES)
+stage_wide, stage_narrow = _stage(WIDE_BYTES, RUN), _stage(NARROW_BYTES, RUN)
+stage_wide_row, stage_narrow_row = _stage(WIDE_BYTES, 1), _stage(NARROW_BYTES, 1)
 cross_wide, cross_narrow = _cross(WIDE_BYTES, RUN), _cross(NARROW_BYTES, RUN)
 cross_wide_row, cross_narrow_row = _cross(WIDE_BYTES, 1), _cross(NARROW_BYTES, 1)
-add_wide, add_narrow = _add(WIDE_BYTES, False), _add(NARROW_BYTES, False)
-add_wide_plain, add_narrow_plain = _add(WIDE_BYTES, True), _add(NARROW_BYTES, True)
+add_wide, add_narrow = _add(WIDE_BYTES, RUN, False), _add(NARROW_BYTES, RUN, False)
+add_wide_row, add_narrow_row = _add(WIDE_BYTES, 1, False), _add(NARROW_BYTES, 1, False)
+add_wide_plain, add_narrow_plain = _add(WIDE_BYTES, RUN, True), _add(NARROW_BYTES, RUN, True)

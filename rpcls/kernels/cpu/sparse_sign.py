@@ -13,11 +13,14 @@ from . import panel as _panel
 from .philox import philox
 from .simd import (
     NARROW_BYTES,
+    RUN,
     WIDE_BYTES,
     add_narrow,
     add_narrow_plain,
+    add_narrow_row,
     add_wide,
     add_wide_plain,
+    add_wide_row,
     scatter_narrow,
     scatter_narrow_4,
     scatter_wide,
@@ -86,21 +89,36 @@ def _add_rows(x, origin, stride, rows, starts, wide, d, plain, scale, one, rhs, 
     """Staging and scattering in one for ζ = 1 and one right-hand side: each row goes from memory to where it
     belongs."""
     broad, thin = WIDE_BYTES // x.itemsize, NARROW_BYTES // x.itemsize
-    columns, ahead = _reach(starts, x.itemsize)
-    for i in range(rows):
-        source = origin + i * stride
-        _fetch_ahead(x, source + starts[0], stride, columns, ahead)
-        for t in range(len(starts)):
-            before = broad * min(t, wide) + thin * max(t - wide, 0)
-            at, to = source + starts[t], before * d
-            if t < wide and plain:
-                add_wide_plain(x, at, scale, one, rhs, i, code, out, to, sums, 3 * before)
-            elif t < wide:
-                add_wide(x, at, scale, one, rhs, i, code, out, to, sums, 3 * before)
-            elif plain:
-                add_narrow_plain(x, at, scale, one, rhs, i, code, out, to, sums, 3 * before)
+    columns, ahead = _reach(starts, wide, x.itemsize)
+    full = rows - rows % RUN
+    first = 0
+    while first < rows:
+        run = RUN if first < full else 1
+        source = origin + first * stride
+        for i in range(run):
+            _fetch_ahead(x, source + i * stride + starts[0], stride, columns, ahead)
+        to, at = 0, 0
+        for t in range(wide):
+            tile = source + starts[t]
+            if run == RUN and plain:
+                add_wide_plain(x, tile, stride, scale, one, rhs, first, code, out, to, sums, at)
+            elif run == RUN:
+                add_wide(x, tile, stride, scale, one, rhs, first, code, out, to, sums, at)
             else:
-                add_narrow(x, at, scale, one, rhs, i, code, out, to, sums, 3 * before)
+                add_wide_row(x, tile, stride, scale, one, rhs, first, code, out, to, sums, at)
+            to += broad * d
+            at += broad * 3
+        for t in range(wide, len(starts)):
+            tile = source + starts[t]
+            if run == RUN and plain:
+                add_narrow_plain(x, tile, stride, scale, one, rhs, first, code, out, to, sums, at)
+            elif run == RUN:
+                add_narrow(x, tile, stride, scale, one, rhs, first, code, out, to, sums, at)
+            else:
+                add_narrow_row(x, tile, stride, scale, one, rhs, first, code, out, to, sums, at)
+            to += thin * d
+            at += thin * 3
+        first += run
 
 
 @njit(nogil=True, cache=True)
