@@ -66,7 +66,7 @@ class _SignBlocks(SketchFamily):
             )  # fmt: skip
 
         cut = tiled.Cut(A, S.sketch_size)
-        return tiled.sweep(cut, A, b, weight, 1 / np.sqrt(nnz), workers, kernel)
+        return tiled.sweep(cut, A, b, weight, 1 / np.sqrt(nnz), workers, kernel, whole_rows=nnz == 1)
 
     def sweep_csr(
         self,

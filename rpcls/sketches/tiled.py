@@ -58,6 +58,7 @@ def sweep(
     workers: int,
     kernel: Callable[..., None],
     rows_of_panel: int | None = None,
+    whole_rows: bool = False,
 ) -> Sums:
     """One fused sweep.
 
@@ -70,6 +71,8 @@ def sweep(
         What the kernel leaves out of S.
     rows_of_panel : int, optional
         Fixed by the kernel; by default what fills the cache.
+    whole_rows : bool, default False
+        The kernel leaves SA's columns of a group as (d, columns) instead of (tile, d, width).
     """
     (_, n), k, d, dtype = A.shape, b.shape[1], cut.d, A.dtype
     x, stride = _flat(A) if n >= cut.narrow else (np.empty(0, dtype), 0)
@@ -100,7 +103,11 @@ def sweep(
         for begin, width in zip(group.starts, group.widths, strict=True):
             here = slice(begin, min(begin + width, n))
             used = here.stop - begin
-            np.multiply(out[before * d : (before + width) * d].reshape(d, width)[:, :used], scale, out=SA[:, here])
+            if whole_rows:
+                tile = out.reshape(d, -1)[:, before : before + used]
+            else:
+                tile = out[before * d : (before + width) * d].reshape(d, width)[:, :used]
+            np.multiply(tile, scale, out=SA[:, here])
             parts = sums[before * (2 + k) : (before + width) * (2 + k)].reshape(2 + k, width)[:, :used]
             A1[here], AA[here], Atb[here] = parts[0], parts[1], parts[2:].T
             before += width

@@ -83,36 +83,36 @@ def _axpy(tile_bytes):
 
 def _scatter(tile_bytes, count):
     @intrinsic
-    def scatter(typingctx, x, ix, code, icode, step, y, iy):
-        """One row of one tile, added `count` times: with each code of code[icode::step], tile-row code >> 1 of y += ±x
-        (minus where the code is odd). The rows of y are distinct."""
+    def scatter(typingctx, x, ix, code, icode, step, y, iy, pitch):
+        """One row of one tile, added `count` times: with each code of code[icode::step], row code >> 1 of y += ±x (minus
+        where the code is odd). The rows of y are `pitch` apart, and those added to are distinct."""
         width = tile_bytes // (x.dtype.bitwidth // 8)
 
         def codegen(context, builder, signature, args):
-            tx, _, td, _, _, ty, _ = signature.args
+            tx, _, td, _, _, ty, _, _ = signature.args
             px, pd = _at(context, builder, tx, *args[0:2]), _at(context, builder, td, *args[2:4])
             py = _at(context, builder, ty, *args[5:7])
             vector = ir.VectorType(context.get_data_type(tx.dtype), 64 // (tx.dtype.bitwidth // 8))
             row = [_load(builder, px, vector, e) for e in range(0, width, vector.count)]
             for part in range(count):
                 drawn = builder.load(builder.gep(pd, [builder.mul(args[4], ir.Constant(_i64, part))]))
-                target, sign = _target(builder, drawn, py, width, vector)
+                target, sign = _target(builder, drawn, py, args[7], vector)
                 for e, a in zip(range(0, width, vector.count), row, strict=True):
                     _store(builder, _fma(builder, sign, a, _load(builder, target, vector, e)), target, vector, e)
             return context.get_dummy_value()
 
         i = types.int64
-        return types.void(x, i, code, i, i, y, i), codegen
+        return types.void(x, i, code, i, i, y, i, i), codegen
 
     return scatter
 
 
-def _target(builder, code, tile, width, vector):
-    """Where a code of a sparse sign sketch points to in a tile, and its sign in every place of a vector."""
+def _target(builder, code, first, pitch, vector):
+    """Where a code of a sparse sign sketch points to, and its sign in every place of a vector."""
     row = builder.zext(builder.lshr(code, ir.Constant(code.type, 1)), _i64)
     odd = builder.trunc(code, ir.IntType(1))
     sign = builder.select(odd, ir.Constant(vector.element, -1.0), ir.Constant(vector.element, 1.0))
-    return builder.gep(tile, [builder.mul(row, ir.Constant(_i64, width))]), _splat(builder, sign, vector)
+    return builder.gep(first, [builder.mul(row, pitch)]), _splat(builder, sign, vector)
 
 
 class _Sums:
@@ -168,14 +168,14 @@ def _stage(tile_bytes, run):
 
 def _add(tile_bytes, run, plain):
     @intrinsic
-    def add(typingctx, x, ix, stride, scale, one, rhs, irow, code, out, iout, sums, isums):
-        """`run` rows of one tile, staged nowhere: with a = scale·x row by row, tile-row code >> 1 of out += ±a (minus
-        where the code is odd); the three `_Sums` of a. Plain: scale and one are 1."""
+    def add(typingctx, x, ix, stride, scale, one, rhs, irow, code, out, iout, pitch, sums, isums):
+        """`run` rows of one tile, staged nowhere: with a = scale·x row by row, row code >> 1 of out += ±a (minus where
+        the code is odd; rows of out are `pitch` apart); the three `_Sums` of a. Plain: scale and one are 1."""
         width = tile_bytes // (x.dtype.bitwidth // 8)
 
         def codegen(context, builder, signature, args):
-            tx, _, _, tc, to, tb, _, td, ty, _, ts, _ = signature.args
-            px, ps = _at(context, builder, tx, *args[0:2]), _at(context, builder, ts, *args[10:12])
+            tx, _, _, tc, to, tb, _, td, ty, _, _, ts, _ = signature.args
+            px, ps = _at(context, builder, tx, *args[0:2]), _at(context, builder, ts, *args[11:13])
             vector, wide = ir.VectorType(context.get_data_type(tx.dtype), 8), ir.VectorType(_double, 8)
             rights = _row_scalars(builder, _at(context, builder, tb, args[5], args[6]), wide, run)
             factors = ones = [None] * run
@@ -184,7 +184,7 @@ def _add(tile_bytes, run, plain):
                 ones = _row_scalars(builder, _at(context, builder, to, args[4], args[6]), wide, run)
             drawn, tile = _at(context, builder, td, args[7], args[6]), _at(context, builder, ty, *args[8:10])
             codes = [builder.load(builder.gep(drawn, [ir.Constant(_i64, row)])) for row in range(run)]
-            targets = [_target(builder, code, tile, width, vector) for code in codes]
+            targets = [_target(builder, code, tile, args[10], vector) for code in codes]
             rows = [builder.gep(px, [builder.mul(args[2], ir.Constant(_i64, row))]) for row in range(run)]
             for e in range(0, width, 8):
                 columns = _Sums(builder, ps, width, e)
@@ -197,7 +197,7 @@ def _add(tile_bytes, run, plain):
             return context.get_dummy_value()
 
         i = types.int64
-        return types.void(x, i, i, scale, one, rhs, i, code, out, i, sums, i), codegen
+        return types.void(x, i, i, scale, one, rhs, i, code, out, i, i, sums, i), codegen
 
     return add
 

@@ -59,37 +59,40 @@ def codes(key, start, count, edges, out):
 
 
 @njit(nogil=True, cache=True)
-def _scatter(panel, tiles, wide, capacity, rows, nnz, d, code, out):
-    """out (tile, d, width) += S·panel, four blocks of rows at a time: enough to be worth loading a row for, few enough
-    to stay in the cache."""
+def _scatter(panel, tiles, wide, capacity, rows, nnz, d, whole, code, out):
+    """out += S·panel, four blocks of rows at a time: enough to be worth loading a row for, few enough to stay in the
+    cache. out is (d, columns) if whole, else (tile, d, width)."""
     broad, thin = WIDE_BYTES // panel.itemsize, NARROW_BYTES // panel.itemsize
+    columns = broad * wide + thin * (tiles - wide)
     drawn, step = code.reshape(-1), code.shape[1]
+    before = 0
     for t in range(tiles):
         width = broad if t < wide else thin
-        before = broad * min(t, wide) + thin * max(t - wide, 0)
-        source, to = before * capacity, before * d
+        source, to, pitch = before * capacity, before if whole else before * d, columns if whole else width
         for z in range(0, nnz - nnz % 4, 4):
             if t < wide:
                 for i in range(rows):
-                    scatter_wide_4(panel, source + i * width, drawn, z * step + i, step, out, to)
+                    scatter_wide_4(panel, source + i * width, drawn, z * step + i, step, out, to, pitch)
             else:
                 for i in range(rows):
-                    scatter_narrow_4(panel, source + i * width, drawn, z * step + i, step, out, to)
+                    scatter_narrow_4(panel, source + i * width, drawn, z * step + i, step, out, to, pitch)
         for z in range(nnz - nnz % 4, nnz):
             if t < wide:
                 for i in range(rows):
-                    scatter_wide(panel, source + i * width, drawn, z * step + i, step, out, to)
+                    scatter_wide(panel, source + i * width, drawn, z * step + i, step, out, to, pitch)
             else:
                 for i in range(rows):
-                    scatter_narrow(panel, source + i * width, drawn, z * step + i, step, out, to)
+                    scatter_narrow(panel, source + i * width, drawn, z * step + i, step, out, to, pitch)
+        before += width
 
 
 @njit(nogil=True, cache=True)
-def _add_rows(x, origin, stride, rows, starts, wide, d, plain, scale, one, rhs, code, out, sums):
-    """Staging and scattering in one for ζ = 1 and one right-hand side: each row goes from memory to where it
-    belongs."""
+def _add_rows(x, origin, stride, rows, starts, wide, plain, scale, one, rhs, code, out, sums):
+    """Staging and scattering in one for ζ = 1 and one right-hand side: each row goes from memory to where it belongs
+    in out (d, columns)."""
     broad, thin = WIDE_BYTES // x.itemsize, NARROW_BYTES // x.itemsize
     columns, ahead = _reach(starts, wide, x.itemsize)
+    pitch = broad * wide + thin * (len(starts) - wide)
     full = rows - rows % RUN
     first = 0
     while first < rows:
@@ -97,27 +100,25 @@ def _add_rows(x, origin, stride, rows, starts, wide, d, plain, scale, one, rhs, 
         source = origin + first * stride
         for i in range(run):
             _fetch_ahead(x, source + i * stride + starts[0], stride, columns, ahead)
-        to, at = 0, 0
+        to = 0
         for t in range(wide):
             tile = source + starts[t]
             if run == RUN and plain:
-                add_wide_plain(x, tile, stride, scale, one, rhs, first, code, out, to, sums, at)
+                add_wide_plain(x, tile, stride, scale, one, rhs, first, code, out, to, pitch, sums, 3 * to)
             elif run == RUN:
-                add_wide(x, tile, stride, scale, one, rhs, first, code, out, to, sums, at)
+                add_wide(x, tile, stride, scale, one, rhs, first, code, out, to, pitch, sums, 3 * to)
             else:
-                add_wide_row(x, tile, stride, scale, one, rhs, first, code, out, to, sums, at)
-            to += broad * d
-            at += broad * 3
+                add_wide_row(x, tile, stride, scale, one, rhs, first, code, out, to, pitch, sums, 3 * to)
+            to += broad
         for t in range(wide, len(starts)):
             tile = source + starts[t]
             if run == RUN and plain:
-                add_narrow_plain(x, tile, stride, scale, one, rhs, first, code, out, to, sums, at)
+                add_narrow_plain(x, tile, stride, scale, one, rhs, first, code, out, to, pitch, sums, 3 * to)
             elif run == RUN:
-                add_narrow(x, tile, stride, scale, one, rhs, first, code, out, to, sums, at)
+                add_narrow(x, tile, stride, scale, one, rhs, first, code, out, to, pitch, sums, 3 * to)
             else:
-                add_narrow_row(x, tile, stride, scale, one, rhs, first, code, out, to, sums, at)
-            to += thin * d
-            at += thin * 3
+                add_narrow_row(x, tile, stride, scale, one, rhs, first, code, out, to, pitch, sums, 3 * to)
+            to += thin
         first += run
 
 
@@ -130,7 +131,8 @@ def sweep(
 
     x is A's memory with rows `stride` apart; stride 0 means that A (two-dimensional, any layout) is gathered. Row 0
     of A is row `start` of the whole problem, column `start` of S. With out_side empty, b only enters the sums.
-    Adds to out (tile, d, width), out_side (narrow tile of [b, 1], d, width), sums (tile, 2 + k, width), totals.
+    Adds to out (tile, d, width) or, for ζ = 1, (d, columns): blocks of S stay in the cache, whole rows arrive faster.
+    Adds to out_side (narrow tile of [b, 1], d, width), sums (tile, 2 + k, width), totals.
     """
     k, nnz, d = b.shape[1], len(edges) - 1, edges[-1]
     capacity = code.shape[1]
@@ -149,7 +151,7 @@ def sweep(
         partial[:] = 0.0
         if stride and k == 1 and nnz == 1:
             _add_rows(
-                x, first * stride, stride, rows, starts, wide, d, plain,
+                x, first * stride, stride, rows, starts, wide, plain,
                 scale, one, rhs[0], code[0], out, partial,
             )  # fmt: skip
         elif stride:
@@ -159,7 +161,7 @@ def sweep(
             _stage(panel, 0, 0, rows, starts, wide, capacity, panel, scale, one, rhs, partial)
         sums += partial
         if not (stride and k == 1 and nnz == 1):
-            _scatter(panel, len(starts), wide, capacity, rows, nnz, d, code, out)
+            _scatter(panel, len(starts), wide, capacity, rows, nnz, d, nnz == 1, code, out)
         if len(out_side):
-            _scatter(side, side_tiles, 0, capacity, rows, nnz, d, code, out_side)
+            _scatter(side, side_tiles, 0, capacity, rows, nnz, d, False, code, out_side)
         first += rows
