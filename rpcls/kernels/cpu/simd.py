@@ -84,8 +84,8 @@ def _axpy(tile_bytes):
 def _scatter(tile_bytes, count):
     @intrinsic
     def scatter(typingctx, x, ix, code, icode, step, y, iy, pitch):
-        """One row of one tile, added `count` times: with each code of code[icode::step], row code >> 1 of y += ±x (minus
-        where the code is odd). The rows of y are `pitch` apart, and those added to are distinct."""
+        """One row of one tile, added `count` times: with each code of code[icode::step], row code >> 1 of y += ±x
+        (minus where the code is odd). The rows of y are `pitch` apart, and those added to are distinct."""
         width = tile_bytes // (x.dtype.bitwidth // 8)
 
         def codegen(context, builder, signature, args):
