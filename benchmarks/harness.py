@@ -8,43 +8,90 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
+_QUIET = 0.1  # seconds in which the threads of an earlier BLAS call stop spinning, and give back their processors
 
 
-def seconds(work: Callable[[], Any], repeats: int = 5, warm_up: int = 1) -> list[float]:
-    """Wall times of `work`, warm-up apart, sorted."""
-    for _ in range(warm_up):
-        work()
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return sorted(times)
+class Timed(NamedTuple):
+    """What one round of jobs over one matrix took."""
+
+    read: float  # seconds of a plain read of the matrix, median
+    fastest: float  # and the fastest of them
+    seconds: dict[str, list[float]]  # job → wall times, in the order of the rounds
+
+    def as_data(self) -> dict[str, Any]:
+        """For the results file."""
+        return {"read_seconds": self.read, "fastest_read_seconds": self.fastest, "seconds": self.seconds}
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def median(times: list[float]) -> float:
-    return times[len(times) // 2]
+    return sorted(times)[len(times) // 2]
 
 
-def one_read(A: np.ndarray, repeats: int = 9) -> float:
-    """Seconds of the fastest multi-threaded np.dot(f, f) over A's memory: the unit of every table."""
+def in_turn(
+    A: np.ndarray,
+    jobs: Mapping[str, Callable[[], Any]],
+    repeats: int,
+    budget: float = 4.0,
+    once: Iterable[str] = (),
+) -> Timed:
+    """Time jobs in turn, round after round, so that whatever else the machine does falls on all of them alike.
+
+    Every job warms up once, apart; one that would take more than `budget` seconds for all repeats gets fewer, at
+    least three. Those named in `once` run once, cold. Between jobs there is a pause, and every round begins with
+    plain reads of A, whose median is the unit: like the jobs, a read is faster or slower from one round to the next.
+    """
     flat = A.reshape(-1) if A.flags.c_contiguous else A.T.reshape(-1)
-    return seconds(lambda: np.dot(flat, flat), repeats)[0]
+    once = set(once)
+    runs: dict[str, int] = {}
+    for name, job in jobs.items():
+        if name in once:
+            runs[name] = 1
+        else:
+            took = _seconds(job)
+            runs[name] = repeats if repeats <= 3 else int(np.clip(budget / took, 3, repeats))
+    reads: list[float] = []
+    times: dict[str, list[float]] = {name: [] for name in jobs}
+    np.dot(flat, flat)
+    for turn in range(max(runs.values(), default=0)):
+        reads += (_seconds(lambda: np.dot(flat, flat), pause=0.0) for _ in range(3))
+        for name, job in jobs.items():
+            if turn < runs[name]:
+                times[name].append(_seconds(job))
+    read = median(reads)
+    for name, taken in times.items():
+        print(f"  {name}: {median(taken) * 1e3:.1f} ms, {median(taken) / read:.2f} reads", flush=True)
+    return Timed(read, min(reads), times)
+
+
+def _seconds(job: Callable[[], Any], pause: float = _QUIET) -> float:
+    time.sleep(pause)
+    began = time.perf_counter()
+    job()
+    return time.perf_counter() - began
 
 
 def peak_bytes(setup: str, work: str) -> int:
     """How far `work` raises the peak memory of a fresh process above what stands after `setup` (and its garbage)."""
     program = f"""
-import gc, resource
+import ctypes, gc
 {setup}
 gc.collect()
+try:
+    ctypes.CDLL(None).malloc_trim(0)  # what the allocator kept of the garbage must not hide what `work` needs
+except (OSError, AttributeError):
+    pass
 def now():
     for line in open("/proc/self/status"):
         if line.startswith("VmHWM"):
@@ -54,7 +101,9 @@ before = now()
 {work}
 print(now() - before)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"the child process that measures memory failed:\n{done.stderr}")
     return int(done.stdout.split()[-1])
 
 
@@ -68,10 +117,9 @@ def machine() -> dict[str, Any]:
         names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
         model = names[0] if names else model
     packages = ("rpcls", "numpy", "scipy", "numba", "scikit-learn")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "processor": model,
-        "cores": cores,
+        "cores": cores(),
         "python": platform.python_version(),
         **{package: version(package) for package in packages},
     }
@@ -84,11 +132,22 @@ def table(header: list[str], rows: Iterable[Iterable[Any]]) -> str:
     return "\n".join(lines)
 
 
-def write(name: str, command: str, title: str, data: dict[str, Any], text: str) -> None:
-    """results/NAME.json with everything, results/NAME.md to read."""
-    RESULTS.mkdir(exist_ok=True)
-    about = machine()
-    (RESULTS / f"{name}.json").write_text(json.dumps({"command": command, "machine": about, **data}, indent=1) + "\n")
+def write(
+    name: str,
+    command: str,
+    title: str,
+    data: dict[str, Any],
+    text: str,
+    folder: Path = RESULTS,
+    about: dict[str, Any] | None = None,
+) -> None:
+    """NAME.json with everything and NAME.md to read, in benchmarks/results/ unless another folder is given.
+
+    `about` is the machine of the figures, by default this one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    about = about or machine()
+    (folder / f"{name}.json").write_text(json.dumps({"command": command, "machine": about, **data}, indent=1) + "\n")
     stamp = ", ".join(f"{key} {value}" for key, value in about.items())
-    (RESULTS / f"{name}.md").write_text(f"# {title}\n\nWritten by `{command}`.\n\n{stamp}\n\n{text}\n")
-    print(f"\n{text}\n\nwritten: {RESULTS / name}.md and .json")
+    (folder / f"{name}.md").write_text(f"# {title}\n\nWritten by `{command}`.\n\n{stamp}\n\n{text}\n")
+    print(f"\n{text}\n\nwritten: {folder / name}.md and .json")

@@ -1,15 +1,16 @@
-"""Take the figures of a study and of the benchmarks over into README.md.
+"""Take the figures of a study and of the benchmarks over into README.md and docs/benchmarks.md.
 
     rpcls study && python docs/refresh.py [rpcls-study]
 
 Copies the study's table and picture to docs/study/, and rewrites what stands between the markers
-`<!-- NAME:begin -->` and `<!-- NAME:end -->` of README.md. Without a folder it uses the table that is there already.
-tests/test_readme.py fails when README.md disagrees with the files.
+`<!-- NAME:begin -->` and `<!-- NAME:end -->` of both pages. Without a folder it uses the table that is there already.
+tests/test_readme.py fails when a page disagrees with the files.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -23,7 +24,8 @@ from rpcls.study.table import StudyTable, Summary
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDY = ROOT / "docs" / "study"
-BENCHMARKS = {"map": "which_solver", "benchmarks": "compress"}  # section of README.md: file in benchmarks/results/
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = ("README.md", "docs/benchmarks.md")
 SKETCH = "SparseSign(nnz_per_column=8)"
 _TOLD = ("processor", "cores usable", "Python", "numpy", "scipy", "numba", "BLAS")
 
@@ -38,33 +40,39 @@ def take_over(folder: Path) -> None:
     (STUDY / "machine.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
-def sections() -> dict[str, str]:
-    """What belongs between the markers, from the committed files alone."""
+def sections(page: str) -> dict[str, str]:
+    """What belongs between the markers of a page, from the committed files alone."""
+    if page == "docs/benchmarks.md":
+        return {name: _result(name, page) for name in ("compress", "which_solver")}
     table = StudyTable.from_csv(STUDY / "results.csv")
     machine = json.loads((STUDY / "machine.json").read_text(encoding="utf-8"))
     summary = table.summary()
-    found = {
+    solvers = _result("which_solver", page).split("\n\n")
+    del solvers[1]  # the machine, which matters to timings only
+    return {
         "errors": "\n\n".join(_errors(grid) for grid in grids(summary) if grid.sketch == SKETCH),
         "costs": f"{_costs(summary, table.targets)}\n\n{_about(machine)}",
+        "map": "\n\n".join(solvers),
+        "benchmarks": _result("compress", page).partition("\n\n## ")[0],  # the rest is for docs/benchmarks.md
     }
-    for section, name in BENCHMARKS.items():
-        path = ROOT / "benchmarks" / "results" / f"{name}.md"
-        if path.exists():
-            paragraphs = path.read_text(encoding="utf-8").strip().split("\n\n")[1:]  # less its title
-            if section == "map":
-                del paragraphs[1]  # the machine, which matters to timings only
-            found[section] = "\n\n".join(paragraphs)
-    return found
 
 
-def rewritten(text: str) -> str:
-    """README.md with every section brought up to date."""
-    for name, body in sections().items():
+def rewritten(text: str, page: str) -> str:
+    """A page with every section brought up to date."""
+    for name, body in sections(page).items():
         pattern = rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)"
         text, count = re.subn(pattern, lambda match, body=body: f"{match[1]}{body}\n{match[2]}", text, flags=re.DOTALL)
         if count != 1:
-            raise SystemExit(f"README.md needs exactly one pair of markers for {name!r}, has {count}")
+            raise SystemExit(f"{page} needs exactly one pair of markers for {name!r}, has {count}")
     return text
+
+
+def _result(name: str, page: str) -> str:
+    """A file of benchmarks/results/, less its title, as part of a page: one heading lower, links from there."""
+    text = (RESULTS / f"{name}.md").read_text(encoding="utf-8").strip().partition("\n\n")[2]
+    folder = Path(os.path.relpath(RESULTS, (ROOT / page).parent)).as_posix()
+    text = re.sub(r"\]\((?![a-z]+:|#)", f"]({folder}/", text)
+    return text if page == "README.md" else re.sub(r"^## ", "### ", text, flags=re.MULTILINE)
 
 
 def _errors(grid: Grid) -> str:
@@ -96,7 +104,8 @@ def _costs(summary: list[Summary], targets: tuple[str, ...]) -> str:
         sweep, solve = (None if v is None else v.median for v in (s.compress_seconds, s.solve_seconds))
         if sweep is None:
             solve = None
-        cells = (seconds(sweep), seconds(solve), seconds(s.seconds.median), number(s.error.median if s.error else None))
+        total = s.seconds.median if s.seconds else None
+        cells = (seconds(sweep), seconds(solve), seconds(total), number(s.error.median if s.error else None))
         lines.append(f"| {name}{size} | {' | '.join(cells)} | {'–' if peak is None else f'{peak:.0f} MiB'} |")
     return "\n".join(lines)
 
@@ -112,5 +121,6 @@ def _about(machine: dict[str, str]) -> str:
 if __name__ == "__main__":
     if len(sys.argv) > 1 or (ROOT / "rpcls-study" / "results.csv").exists():
         take_over(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "rpcls-study")
-    readme = ROOT / "README.md"
-    readme.write_text(rewritten(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    for name in PAGES:
+        path = ROOT / name
+        path.write_text(rewritten(path.read_text(encoding="utf-8"), name), encoding="utf-8")

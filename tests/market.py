@@ -10,10 +10,13 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import pytest
+import scipy.sparse as sp
 from support import matrix
 
 import rpcls
 
+# whose columns do not depend on the number of rows
 FAMILIES = {
     "count": rpcls.CountSketch(),
     "sparse8": rpcls.SparseSign(),
@@ -21,6 +24,14 @@ FAMILIES = {
     "gaussian": rpcls.Gaussian(),
     "rademacher": rpcls.Rademacher(),
     "block-srht": rpcls.BlockSRHT(block=64),
+}
+
+# the others: they must know the number of rows, or see the rows first
+OTHER_FAMILIES = {
+    "srht": rpcls.SRHT(),
+    "rows": rpcls.RowSampling(),
+    "rows, with replacement": rpcls.RowSampling(replace=True),
+    "leverage": rpcls.LeverageSampling(),
 }
 
 DTYPES = {"float64": np.float64, "float32": np.float32}
@@ -68,23 +79,125 @@ LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
+def _with_int64_indices(a: np.ndarray) -> sp.csr_array:
+    rows = sp.csr_array(a)
+    rows.indices, rows.indptr = rows.indices.astype(np.int64), rows.indptr.astype(np.int64)
+    return rows
+
+
+def _with_duplicates(a: np.ndarray) -> sp.csr_array:
+    """Every entry twice, as a quarter and three quarters of it, which add up exactly."""
+    rows = sp.csr_array(a)
+    data = np.column_stack([rows.data / 4, rows.data - rows.data / 4]).ravel()
+    return sp.csr_array((data, rows.indices.repeat(2), 2 * rows.indptr), a.shape)
+
+
+def _with_explicit_zeros(a: np.ndarray) -> sp.csr_array:
+    m, n = a.shape
+    return sp.csr_array((a.ravel(), np.tile(np.arange(n), m), n * np.arange(m + 1)), a.shape)
+
+
+def _unsorted(a: np.ndarray) -> sp.csr_array:
+    m, n = a.shape
+    columns = np.arange(n)[::-1]
+    return sp.csr_array((a[:, ::-1].ravel(), np.tile(columns, m), n * np.arange(m + 1)), a.shape)
+
+
+def _frame(a: np.ndarray) -> Any:
+    return pytest.importorskip("pandas").DataFrame(a, columns=[f"c{j}" for j in range(a.shape[1])])
+
+
+def _frame_by_columns(a: np.ndarray) -> Any:
+    return pytest.importorskip("pandas").DataFrame({f"c{j}": a[:, j].copy() for j in range(a.shape[1])})
+
+
+def _sparse_frame(a: np.ndarray) -> Any:
+    pandas = pytest.importorskip("pandas")
+    return pandas.DataFrame.sparse.from_spmatrix(sp.csc_array(a), columns=[f"c{j}" for j in range(a.shape[1])])
+
+
+def _arrow_table(a: np.ndarray) -> Any:
+    return pytest.importorskip("pyarrow").table({f"c{j}": a[:, j].copy() for j in range(a.shape[1])})
+
+
+def _arrow_batch(a: np.ndarray) -> Any:
+    return _arrow_table(a).to_batches()[0]
+
+
+# every form that A may come in, of small integers; those of other dtypes than float64 and float32 are in OTHER_DTYPES
+MATRICES: dict[str, Callable[[np.ndarray], Any]] = {
+    **LAYOUTS,
+    "csr_array": sp.csr_array,
+    "csr_matrix": sp.csr_matrix,
+    "csc_array": sp.csc_array,
+    "csc_matrix": sp.csc_matrix,
+    "coo_array": sp.coo_array,
+    "coo_matrix": sp.coo_matrix,
+    "bsr_array": lambda a: sp.bsr_array(a, blocksize=(3, 1)),
+    "bsr_matrix": lambda a: sp.bsr_matrix(a, blocksize=(3, 1)),
+    "lil_array": sp.lil_array,
+    "lil_matrix": sp.lil_matrix,
+    "dok_array": sp.dok_array,
+    "dok_matrix": sp.dok_matrix,
+    "dia_array": sp.dia_array,
+    "dia_matrix": sp.dia_matrix,
+    "csr, int64 indices": _with_int64_indices,
+    "csr, duplicates": _with_duplicates,
+    "csr, explicit zeros": _with_explicit_zeros,
+    "csr, unsorted": _unsorted,
+    "frame": _frame,
+    "frame by columns": _frame_by_columns,
+    "sparse frame": _sparse_frame,
+    "Arrow table": _arrow_table,
+    "Arrow batch": _arrow_batch,
+}
+
+OTHER_DTYPES: dict[str, Callable[[np.ndarray], Any]] = {
+    "int64": lambda a: a.astype(np.int64),
+    "int64, F": lambda a: np.asfortranarray(a.astype(np.int64)),
+    "int8, every second row": lambda a: a.astype(np.int8).repeat(2, axis=0)[::2],
+    "uint16": lambda a: np.abs(a).astype(np.uint16),
+    "boolean": lambda a: a != 0,
+    "boolean, F": lambda a: np.asfortranarray(a != 0),
+    "other byte order": lambda a: a.astype(np.dtype(np.float64).newbyteorder()),
+    "lists": lambda a: a.tolist(),
+    "csr, int32": lambda a: sp.csr_array(a.astype(np.int32)),
+    "csr, boolean": lambda a: sp.csr_array(a != 0),
+    "frame of integers": lambda a: _frame(a.astype(np.int64)),
+    "frame of several dtypes": lambda a: _frame(a).astype({"c0": np.int32, "c1": np.float32, "c2": bool}),
+    "Arrow table of integers": lambda a: _arrow_table(a.astype(np.int16)),
+}
+
+
 def blocks_of(
-    A: np.ndarray, b: np.ndarray, w: np.ndarray | None, sizes: tuple[int, ...] = (7, 0, 64, 1)
+    A: Any, b: np.ndarray, w: np.ndarray | None, sizes: tuple[int, ...] = (7, 0, 64, 1)
 ) -> Iterator[Any]:
     """Row blocks of changing sizes, one of them empty."""
     start, turn = 0, 0
-    while start < len(A):
+    while start < A.shape[0]:
         stop = start + sizes[turn % len(sizes)]
         yield (A[start:stop], b[start:stop]) if w is None else (A[start:stop], b[start:stop], w[start:stop])
-        start, turn = min(stop, len(A)), turn + 1
+        start, turn = min(stop, A.shape[0]), turn + 1
 
 
 # (A, b, w) in every kind of source: what to pass for A, b and sample_weight
-SOURCES: dict[str, Callable[[np.ndarray, np.ndarray, Any], tuple[Any, Any, Any]]] = {
+SOURCES: dict[str, Callable[[Any, np.ndarray, Any], tuple[Any, Any, Any]]] = {
     "array": lambda A, b, w: (A, b, w),
     "row blocks": lambda A, b, w: (rpcls.RowBlocks(lambda: blocks_of(A, b, w), A.shape[1]), None, None),
     "iterator": lambda A, b, w: (blocks_of(A, b, w), None, None),
 }
+
+# the forms whose rows can be sliced, so that they can come in blocks
+IN_BLOCKS = ("C", "F", "every second row", "columns reversed", "csr_array", "csr, duplicates", "frame")
+# (family, source) that cannot be: what the error says
+_KNOWS_ROWS = r"needs the number of rows before the sweep.*use a mergeable family"
+_TWICE = r"can be read only once, and this call needs another sweep; pass rpcls\.RowBlocks"
+REFUSED = {
+    **{(family, source): _KNOWS_ROWS for family in ("srht", "rows", "rows, with replacement") for source in SOURCES},
+    ("leverage", "iterator"): _TWICE,
+}
+for _family in ("srht", "rows", "rows, with replacement"):
+    del REFUSED[_family, "array"]
 
 SOLVERS = {
     "full": rpcls.FullyCompressed(),

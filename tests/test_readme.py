@@ -1,10 +1,11 @@
-"""README.md: its Python runs, its figures are those of the committed result files, its links lead somewhere."""
+"""README.md and docs/: Python runs, figures are those of the committed result files, links lead somewhere."""
 
 from __future__ import annotations
 
 import importlib.util
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -41,16 +42,45 @@ def test_shell_blocks_install_the_extras_that_exist():
     assert set(extras) <= set(project["optional-dependencies"])
 
 
-def test_figures_are_those_of_the_result_files():
+@pytest.fixture(scope="module")
+def refresh() -> ModuleType:
     place = importlib.util.spec_from_file_location("refresh", ROOT / "docs" / "refresh.py")
     assert place is not None
     assert place.loader is not None
-    refresh = importlib.util.module_from_spec(place)
-    place.loader.exec_module(refresh)
-    assert refresh.rewritten(README) == README, "README.md is stale: run python docs/refresh.py"
+    module = importlib.util.module_from_spec(place)
+    place.loader.exec_module(module)
+    return module
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/notation.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/benchmarks.md"])
+def test_figures_are_those_of_the_result_files(refresh, page):
+    assert page in refresh.PAGES
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert refresh.rewritten(text, page) == text, f"{page} is stale: run python docs/refresh.py"
+
+
+def test_every_marker_is_filled_by_a_command(refresh):
+    for page in refresh.PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert set(re.findall(r"<!-- (\w+):begin -->", text)) == set(refresh.sections(page))
+    for name in ("compress", "which_solver"):
+        assert refresh._result(name, "docs/benchmarks.md").startswith(f"Written by `python benchmarks/{name}.py`.")
+
+
+def test_results_move_into_pages_with_their_links_and_headings(refresh, monkeypatch, tmp_path):
+    results = tmp_path / "benchmarks" / "results"
+    results.mkdir(parents=True)
+    text = "# Title\n\nLead.\n\n## Part\n\n![a](compress.svg) [b](https://example.org) [c](#part)\n"
+    (results / "made.md").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(refresh, "ROOT", tmp_path)
+    monkeypatch.setattr(refresh, "RESULTS", results)
+    rest = "[b](https://example.org) [c](#part)"
+    moved = refresh._result("made", "docs/benchmarks.md")
+    assert moved == f"Lead.\n\n### Part\n\n![a](../benchmarks/results/compress.svg) {rest}"
+    assert refresh._result("made", "README.md") == f"Lead.\n\n## Part\n\n![a](benchmarks/results/compress.svg) {rest}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/notation.md", "docs/benchmarks.md"])
 def test_files_that_a_page_links_to_exist(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]

@@ -11,6 +11,7 @@ from .array import ArraySource
 from .base import Source
 from .blocks import BlockSource, RowBlocks
 from .sparse import SparseSource, is_sparse
+from .tables import column_names, plain
 
 __all__ = ["ArraySource", "BlockSource", "RowBlocks", "Source", "SparseSource", "source_of"]
 
@@ -27,15 +28,18 @@ def source_of(
     """The source for whatever A is: the one place that decides."""
     threads = lanes.count_workers(workers)
     if isinstance(A, RowBlocks) or (isinstance(A, Iterator) and not hasattr(A, "shape")):
-        kind = "RowBlocks" if isinstance(A, RowBlocks) else "an iterator of row blocks"
+        told = "RowBlocks" if isinstance(A, RowBlocks) else "an iterator of row blocks"
         for name, value in (("b", b), ("sample_weight", sample_weight)):
             if value is not None:
                 raise InvalidValueError(
-                    f"{name} must be None when A is {kind}: each block brings its own, as (A_block, b_block) or "
+                    f"{name} must be None when A is {told}: each block brings its own, as (A_block, b_block) or "
                     f"(A_block, b_block, weight_block)"
                 )
         return BlockSource(A, row_offset=row_offset, intercept=intercept, workers=threads)
     if callable(A) and not hasattr(A, "__array__"):
         raise InvalidTypeError("A must be an array or RowBlocks, got a function; use rpcls.RowBlocks(A, n_columns)")
-    source = SparseSource if is_sparse(A) else ArraySource
-    return source(A, b, sample_weight=sample_weight, row_offset=row_offset, intercept=intercept, workers=threads)
+    columns, A = column_names(A), plain(A, "A")
+    kind = SparseSource if is_sparse(A) else ArraySource
+    source = kind(A, b, sample_weight=sample_weight, row_offset=row_offset, intercept=intercept, workers=threads)
+    source.columns = columns
+    return source

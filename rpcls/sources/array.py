@@ -1,27 +1,32 @@
-"""Rows in one NumPy array: C, Fortran or strided, float32 or float64, never copied."""
+"""Rows in one array or table: float32 and float64 are never copied, other numbers are converted block by block."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from ..errors import InvalidTypeError, InvalidValueError, NonFiniteError
-from ..sketches.base import read_only
-from .base import Rows, Source, check_total, raise_non_finite
+from ..sketches.base import SketchOperator, read_only
+from .base import Rows, Source, check_total, raise_non_finite, rows_of_triangle
+from .tables import Converted, plain
 
-__all__ = ["ArraySource", "as_matrix", "as_rhs", "as_weight", "column_names"]
+__all__ = ["ArraySource", "as_matrix", "as_rhs", "as_weight"]
+
+_BLOCK_BYTES = 8 << 20  # of rows converted at a time, at least
+_BLOCK_ROWS = 2048  # likewise; blocks of Hadamard transforms begin at its multiples
 
 
 class ArraySource(Source):
-    """A (m, n) and b (m,) or (m, k) as arrays.
+    """A (m, n) and b (m,) or (m, k) as arrays or tables.
 
     Parameters
     ----------
-    A, b : array_like
-        float32 and float64 are used as they are; integers, booleans and lists become float64. b is converted to A's
-        dtype.
+    A, b : array_like, pandas or Arrow table
+        float32 and float64 are used as they are, in any memory order. Integers, booleans, floats of the other byte
+        order, and tables whose columns are not one array already, become float64 (float32 if all are) a block of rows
+        at a time, anew in every sweep. b is converted to A's dtype, whole.
     sample_weight : (m,) array_like, optional
         Non-negative, finite.
     row_offset : int, default 0
@@ -33,25 +38,41 @@ class ArraySource(Source):
     ) -> None:
         self.A = as_matrix(A)
         self.b, self.rhs_shape = as_rhs(b, self.A.shape, self.A.dtype)
-        self.weight = as_weight(sample_weight, len(self.A))
+        self.weight = as_weight(sample_weight, self.A.shape[0])
         self.row_offset = row_offset
         self.n_columns = self.A.shape[1]
         self.dtype = self.A.dtype
-        self.columns = column_names(A)
         self.intercept = intercept
         self.workers = workers
+        self._mapped = isinstance(A, np.memmap)
 
     @property
     def n_rows(self) -> int:
-        return len(self.A)
+        return self.A.shape[0]
 
     def blocks(self) -> Iterator[Rows]:
-        yield Rows(self.row_offset, self.A, self.b, self.weight)
+        step = rows_of_triangle(int(self.intercept) + self.n_columns + self.n_rhs)
+        return self._blocks(step * max(1, _BLOCK_BYTES // (8 * self.n_columns * step)))
 
-    def dense(self) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
+    def _blocks_for(self, S: SketchOperator) -> Iterator[Rows]:
+        least = max(S.sketch_size, _BLOCK_ROWS, _BLOCK_BYTES // (8 * self.n_columns))
+        return self._blocks(1 << (least - 1).bit_length())
+
+    def _blocks(self, count: int) -> Iterator[Rows]:
+        if isinstance(self.A, np.ndarray):
+            yield Rows(self.row_offset, self.A, self.b, self.weight, self.columns)
+            return
+        for i in range(0, self.n_rows, count):
+            j = min(i + count, self.n_rows)
+            weight = None if self.weight is None else self.weight[i:j]
+            yield Rows(self.row_offset + i, read_only(self.A.take(i, j)), self.b[i:j], weight, self.columns)
+
+    def dense(self) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray] | None] | None:
+        if not isinstance(self.A, np.ndarray) or self._mapped:
+            return None
         A, b = np.array(self.A, np.float64, order="F"), np.array(self.b, np.float64, order="F")
         if not (np.isfinite(A).all() and np.isfinite(b).all()):
-            raise_non_finite(Rows(self.row_offset, self.A, self.b, None))
+            raise_non_finite(Rows(self.row_offset, self.A, self.b, None, self.columns))
         means = None
         if self.intercept:
             weight = self.weight
@@ -66,13 +87,11 @@ class ArraySource(Source):
         return A, b, means
 
 
-def column_names(A: Any) -> tuple[str, ...] | None:
-    """The column names of a data frame (recognised by its attribute), else None."""
-    names = getattr(A, "columns", None)
-    return None if names is None or not hasattr(A, "shape") else tuple(str(name) for name in names)
-
-
-def _as_float(value: Any, name: str) -> np.ndarray:
+def _numbers(value: Any, name: str) -> tuple[Any, np.dtype]:
+    """An array, or a `Converted` table, and the dtype that its numbers are used in: float32 or float64."""
+    value = plain(value, name)
+    if isinstance(value, Converted):
+        return value, value.dtype
     if type(value).__module__.partition(".")[0] in ("cupy", "torch", "jax", "dask"):
         raise InvalidTypeError(
             f"{name} must be a NumPy array, got {type(value).__module__}.{type(value).__name__}; convert it first, "
@@ -80,36 +99,49 @@ def _as_float(value: Any, name: str) -> np.ndarray:
         )
     if hasattr(value, "toarray") and hasattr(value, "nnz"):
         raise InvalidTypeError(f"{name} must be dense, got {type(value).__name__}; {name}.toarray() makes it so")
+    if isinstance(value, np.ma.MaskedArray):
+        raise InvalidTypeError(f"{name} must have no masked entries, got a masked array; {name}.filled(…) makes it so")
     try:
         array = np.asarray(value)
     except ValueError as error:
         raise InvalidTypeError(f"{name} must be a rectangular array of numbers: {error}") from error
     if array.dtype.kind in "biu":
-        return array.astype(np.float64)
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
-    if array.dtype not in (np.float32, np.float64):
+        return array, np.dtype(np.float64)
+    dtype = array.dtype.newbyteorder("=")
+    if dtype not in (np.float32, np.float64):
         hint = {
             "c": "complex problems are not supported; solve for real and imaginary parts",
             "f": f"convert it: {name}.astype(numpy.float32) or float64",
             "O": f"convert it: numpy.asarray({name}, dtype=float)",
         }.get(array.dtype.kind, f"convert {name} to numbers")
         raise InvalidTypeError(f"{name} must hold float32, float64, integers or booleans, got {array.dtype}; {hint}")
-    return array
+    return array, dtype
 
 
-def as_matrix(A: Any) -> np.ndarray:
-    """A as a float32 or float64 matrix, without a copy where it is one."""
-    matrix = _as_float(A, "A")
-    if matrix.ndim != 2:
-        hint = "; a single column is A[:, None]" if matrix.ndim == 1 else ""
+def _as_float(value: Any, name: str) -> np.ndarray:
+    """float32 or float64, whole."""
+    numbers, dtype = _numbers(value, name)
+    return numbers.take(0, numbers.shape[0]) if isinstance(numbers, Converted) else numbers.astype(dtype, copy=False)
+
+
+def as_matrix(A: Any) -> np.ndarray | Converted:
+    """A as a float32 or float64 matrix, without a copy where it is one; otherwise still to be converted."""
+    matrix, dtype = _numbers(A, "A")
+    if len(matrix.shape) != 2:
+        hint = "; a single column is A[:, None]" if len(matrix.shape) == 1 else ""
         raise InvalidValueError(f"A must have two dimensions (m, n), got shape {matrix.shape}{hint}")
     if matrix.shape[1] == 0:
         raise InvalidValueError(f"A must have at least one column, got shape {matrix.shape}")
-    return read_only(matrix)
+    if isinstance(matrix, Converted):
+        return matrix
+    return read_only(matrix) if matrix.dtype == dtype else Converted(matrix.shape, dtype, _taker(matrix, dtype))
 
 
-def as_rhs(b: Any, shape: tuple[int, int], dtype: np.dtype) -> tuple[np.ndarray, tuple[int, ...]]:
+def _taker(matrix: np.ndarray, dtype: np.dtype) -> Callable[[int, int], np.ndarray]:
+    return lambda i, j: matrix[i:j].astype(dtype)
+
+
+def as_rhs(b: Any, shape: tuple[int, ...], dtype: np.dtype) -> tuple[np.ndarray, tuple[int, ...]]:
     """b as (m, k) in A's dtype, and its trailing shape: () or (k,)."""
     if b is None:
         raise InvalidTypeError("b must be given with an array A; it is None only for an iterator of (A, b) blocks")

@@ -25,12 +25,16 @@ _TRIANGLE_BYTES = 4 << 20  # rows that one QR of the streaming direct solver tak
 
 
 class Rows(NamedTuple):
-    """Consecutive rows from `start` on: A (rows, n), an array or CSR; b (rows, k); weight (rows,) or None."""
+    """Consecutive rows from `start` on: A (rows, n), an array or CSR; b (rows, k); weight (rows,) or None.
+
+    columns are the names of A's columns, for messages.
+    """
 
     start: int
     A: Any
     b: np.ndarray
     weight: np.ndarray | None
+    columns: tuple[str, ...] | None = None
 
     @property
     def count(self) -> int:
@@ -72,6 +76,10 @@ class Source(ABC):
     def blocks(self) -> Iterator[Rows]:
         """All rows, in order, validated, in blocks of whatever size is at hand."""
 
+    def _blocks_for(self, S: SketchOperator) -> Iterator[Rows]:
+        """`blocks` for `compress`: where the source may choose, large enough that adding up sums of d × n is little."""
+        return self.blocks()
+
     @property
     def shape(self) -> tuple[int | None, int]:
         """(m, n); m is None while no sweep has counted the rows."""
@@ -83,7 +91,8 @@ class Source(ABC):
 
     def dense(self) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray] | None] | None:
         """A float64 Fortran-ordered copy of the weighted rows, √w(A − ā) and √w(b − b̄), that LAPACK may overwrite,
-        and the means (ā, b̄), or None for them without an intercept; None in all for rows that are not one array."""
+        and the means (ā, b̄), or None for them without an intercept; None in all for rows that are not one float array
+        in memory."""
         return None
 
     # -- sweeps -------------------------------------------------------------------------------------------------
@@ -101,7 +110,7 @@ class Source(ABC):
         if not S.family.mergeable and S.m is None:
             raise InvalidValueError(f"{S.family!r} needs the number of rows: sample(d, m=…)")
         problem: CompressedProblem | None = None
-        for rows in self.blocks():
+        for rows in self._blocks_for(S):
             if S.m is not None and rows.start + rows.count > S.m:
                 raise InvalidValueError(
                     f"{S!r} has m = {S.m} columns, but A reaches to row {rows.start + rows.count}; leave m open when "
@@ -193,7 +202,7 @@ class Source(ABC):
         """
         width = int(self.intercept) + self.n_columns + self.n_rhs
         R, m = np.zeros((0, width)), 0
-        step = max(2 * width, _TRIANGLE_BYTES // (8 * width))
+        step = rows_of_triangle(width)
         for rows in self.blocks():
             m += rows.count
             for i in range(0, rows.count, step):
@@ -208,7 +217,7 @@ class Source(ABC):
                 if rows.weight is not None:
                     here *= np.sqrt(rows.weight[i:j])[:, None]
                 if not np.isfinite(block).all():
-                    raise_non_finite(Rows(rows.start + i, rows.A[i:j], rows.b[i:j], None))
+                    raise_non_finite(Rows(rows.start + i, rows.A[i:j], rows.b[i:j], None, rows.columns))
                 R = triangle_in_place(block)
         if self.intercept:
             check_total(float(abs(R[0, 0])) if len(R) else 0.0)
@@ -250,10 +259,14 @@ def _exponents(rows: Rows, sums: Sums) -> tuple[int, int]:
     for part, squares in ((rows.A, sums.AA), (rows.b, sums.bb)):
         fine = _ordinary(squares, part.dtype)
         largest = float(np.sqrt(squares[fine].max(initial=0.0)))
-        doubtful = part if not fine.any() else part[:, ~fine]
-        step = rows_at_a_time(doubtful)
+        doubtful: Any = slice(None)
+        if fine.any():
+            doubtful = np.flatnonzero(~fine)
+            if not isinstance(part, np.ndarray):  # select once, so that the blocks are of few columns
+                part, doubtful = part[:, doubtful], slice(None)
+        step = rows_at_a_time(part)
         for i in range(0, rows.count, step):
-            block = np.abs(dense_rows(doubtful, i, i + step).astype(np.float64))
+            block = np.abs(dense_rows(part, i, i + step)[:, doubtful].astype(np.float64))
             if rows.weight is not None and block.size:
                 block *= np.sqrt(rows.weight[i : i + step, None])
             if not np.isfinite(block).all():
@@ -265,6 +278,11 @@ def _exponents(rows: Rows, sums: Sums) -> tuple[int, int]:
     return exponents[0], exponents[1]
 
 
+def rows_of_triangle(width: int) -> int:
+    """Rows that one QR of the `triangle` sweep takes: many more than it carries over, or some megabytes."""
+    return max(2 * width, _TRIANGLE_BYTES // (8 * width))
+
+
 def dense_rows(part: Any, first: int, stop: int) -> np.ndarray:
     """Rows first..stop as an array; for the few of a sparse matrix that a rare look or a QR needs at a time."""
     block = part[first:stop]
@@ -272,7 +290,7 @@ def dense_rows(part: Any, first: int, stop: int) -> np.ndarray:
 
 
 def rows_at_a_time(part: Any) -> int:
-    return 1 << 14 if isinstance(part, np.ndarray) else max(64, _TRIANGLE_BYTES // (8 * max(1, part.shape[1])))
+    return min(1 << 14, max(64, _TRIANGLE_BYTES // (8 * max(1, part.shape[1]))))
 
 
 def check_total(weight: float) -> None:
@@ -290,8 +308,9 @@ def raise_non_finite(rows: Rows) -> None:
             if len(bad):
                 row, column = bad[0]
                 value = block[row, column]
+                title = f" ({rows.columns[column]!r})" if name == "A" and rows.columns else ""
                 raise NonFiniteError(
-                    f"{name} must be finite, got {value} in row {rows.start + i + row}, column {column}; "
+                    f"{name} must be finite, got {value} in row {rows.start + i + row}, column {column}{title}; "
                     "remove or impute such rows first"
                 )
     raise SourceError("a sweep over finite rows overflowed; rescale A or b")

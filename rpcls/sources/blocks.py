@@ -11,9 +11,10 @@ import numpy as np
 from ..compressed import CompressedProblem
 from ..errors import InvalidTypeError, InvalidValueError, RpclsError, SourceError
 from ..sketches import SRHT, SketchOperator
-from .array import as_rhs, as_weight, column_names
+from .array import as_rhs, as_weight
 from .base import Rows, Source
 from .sparse import as_rows
+from .tables import column_names
 
 __all__ = ["BlockSource", "RowBlocks"]
 
@@ -26,7 +27,8 @@ class RowBlocks:
     factory : callable
         Called without arguments for every sweep; returns a fresh iterable of ``(A_block, b_block)`` or
         ``(A_block, b_block, weight_block)``, in a fixed order, the rows of the problem one after the other. Blocks may
-        differ in their number of rows.
+        differ in their number of rows; each is whatever `rpcls.compress` takes for A, sparse matrices and tables
+        included, and is converted whole if it has to be.
     n_columns : int
         n, the number of columns of every A_block.
 
@@ -160,7 +162,10 @@ class BlockSource(Source):
             if trailing != self.rhs_shape:
                 raise InvalidValueError(f"b must have trailing shape {self.rhs_shape} in every block, got {trailing}")
             weight = as_weight(parts[2], A.shape[0]) if len(parts) == 3 else None
-        return Rows(start, A, b, weight)
+            columns = column_names(parts[0])
+            if columns is not None and columns != self.columns:
+                raise InvalidValueError(f"A must have the columns of the first block, {self.columns}, got {columns}")
+        return Rows(start, A, b, weight, self.columns)
 
     def _failed(self, number: int, start: int, error: Exception) -> SourceError:
         return SourceError(f"reading row block {number} (from row {start}) failed: {type(error).__name__}: {error}")

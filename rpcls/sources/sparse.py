@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidTypeError, InvalidValueError
+from ..sketches.base import read_only
 from .array import as_matrix, as_rhs, as_weight
 from .base import Rows, Source
+from .tables import plain
 
 __all__ = ["SparseSource", "as_rows", "is_sparse"]
 
@@ -20,8 +22,12 @@ def is_sparse(A: Any) -> bool:
 
 
 def as_rows(A: Any) -> Any:
-    """A block of rows as CSR if it is sparse, else as a matrix."""
-    return _as_csr(A) if is_sparse(A) else as_matrix(A)
+    """A block of rows as CSR if it is sparse, else as an array."""
+    A = plain(A, "A")
+    if is_sparse(A):
+        return _as_csr(A)
+    matrix = as_matrix(A)
+    return matrix if isinstance(matrix, np.ndarray) else read_only(matrix.take(0, matrix.shape[0]))
 
 
 class SparseSource(Source):
@@ -48,7 +54,7 @@ class SparseSource(Source):
         return self.A.shape[0]
 
     def blocks(self) -> Iterator[Rows]:
-        yield Rows(self.row_offset, self.A, self.b, self.weight)
+        yield Rows(self.row_offset, self.A, self.b, self.weight, self.columns)
 
 
 def _as_csr(A: Any) -> Any:

@@ -115,30 +115,28 @@ def _target(builder, code, first, pitch, vector):
     return builder.gep(first, [builder.mul(row, pitch)]), _splat(builder, sign, vector)
 
 
-class _Sums:
-    """The sums of eight columns of a tile, in registers while `run` rows go by: one·a, a² and right·a of every a."""
+def _sums(builder, pointer, width, e):
+    """The sums of the eight columns of a tile from e on, as registers: one·a, a² and right·a of every a."""
+    return [_load(builder, pointer, ir.VectorType(_double, 8), e + part * width) for part in range(3)]
 
-    def __init__(self, builder, pointer, width, e):
-        self.builder, self.vector = builder, ir.VectorType(_double, 8)
-        self.places = [(pointer, self.vector, e + part * width) for part in range(3)]
-        self.values = [_load(builder, *place) for place in self.places]
 
-    def add(self, a, one, right):
-        """one None stands for ones."""
-        builder, (total, squares, cross) = self.builder, self.values
-        a = a if a.type == self.vector else builder.fpext(a, self.vector)
-        total = _fma(builder, a, one, total) if one else builder.fadd(a, total)
-        self.values = [total, _fma(builder, a, a, squares), _fma(builder, a, right, cross)]
+def _sum_up(builder, sums, a, one, right):
+    """The sums with one row more; one None stands for 1."""
+    total, squares, cross = sums
+    a = a if a.type == total.type else builder.fpext(a, total.type)
+    total = _fma(builder, a, one, total) if one else builder.fadd(a, total)
+    return [total, _fma(builder, a, a, squares), _fma(builder, a, right, cross)]
 
-    def store(self):
-        for value, place in zip(self.values, self.places, strict=True):
-            _store(self.builder, value, *place)
+
+def _store_sums(builder, sums, pointer, width, e):
+    for part, value in enumerate(sums):
+        _store(builder, value, pointer, value.type, e + part * width)
 
 
 def _stage(tile_bytes, run):
     @intrinsic
     def stage(typingctx, x, ix, stride, panel, ipanel, scale, one, rhs, irow, sums, isums):
-        """`run` rows of one tile: panel = scale·x row by row; the three `_Sums` of panel."""
+        """`run` rows of one tile: panel = scale·x row by row; `_sum_up` of panel in sums."""
         width = tile_bytes // (x.dtype.bitwidth // 8)
 
         def codegen(context, builder, signature, args):
@@ -152,12 +150,12 @@ def _stage(tile_bytes, run):
             )
             rows = [builder.gep(px, [builder.mul(args[2], ir.Constant(_i64, row))]) for row in range(run)]
             for e in range(0, width, 8):
-                columns = _Sums(builder, ps, width, e)
+                sums = _sums(builder, ps, width, e)
                 for row in range(run):
                     a = builder.fmul(_load(builder, rows[row], vector, e), factors[row])
                     _store(builder, a, pp, vector, row * width + e)
-                    columns.add(a, ones[row], rights[row])
-                columns.store()
+                    sums = _sum_up(builder, sums, a, ones[row], rights[row])
+                _store_sums(builder, sums, ps, width, e)
             return context.get_dummy_value()
 
         i = types.int64
@@ -170,7 +168,7 @@ def _add(tile_bytes, run, plain):
     @intrinsic
     def add(typingctx, x, ix, stride, scale, one, rhs, irow, code, out, iout, pitch, sums, isums):
         """`run` rows of one tile, staged nowhere: with a = scale·x row by row, row code >> 1 of out += ±a (minus where
-        the code is odd; rows of out are `pitch` apart); the three `_Sums` of a. Plain: scale and one are 1."""
+        the code is odd; rows of out are `pitch` apart); `_sum_up` of a in sums. Plain: scale and one are 1."""
         width = tile_bytes // (x.dtype.bitwidth // 8)
 
         def codegen(context, builder, signature, args):
@@ -187,13 +185,13 @@ def _add(tile_bytes, run, plain):
             targets = [_target(builder, code, tile, args[10], vector) for code in codes]
             rows = [builder.gep(px, [builder.mul(args[2], ir.Constant(_i64, row))]) for row in range(run)]
             for e in range(0, width, 8):
-                columns = _Sums(builder, ps, width, e)
+                sums = _sums(builder, ps, width, e)
                 for row, (target, sign) in enumerate(targets):
                     a = _load(builder, rows[row], vector, e)
                     a = builder.fmul(a, factors[row]) if factors[row] else a
                     _store(builder, _fma(builder, sign, a, _load(builder, target, vector, e)), target, vector, e)
-                    columns.add(a, ones[row], rights[row])
-                columns.store()
+                    sums = _sum_up(builder, sums, a, ones[row], rights[row])
+                _store_sums(builder, sums, ps, width, e)
             return context.get_dummy_value()
 
         i = types.int64

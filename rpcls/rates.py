@@ -1,0 +1,126 @@
+"""How fast a machine is: the few rates from which the cost of every solver is predicted.
+
+The committed table is of a machine with two cores. A user's own, written by `rpcls.calibrate`, takes its place in every
+later process; nothing else about the machine enters a plan, so equal tables give equal plans.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from pathlib import Path
+
+from .errors import FormatError
+
+__all__ = ["Rates", "rates", "rates_path"]
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Seconds per unit of each kind of work, with all threads.
+
+    Attributes
+    ----------
+    read : float
+        Per byte of A, in a sweep bound by memory (`gradient`, `normal`).
+    compress : float
+        Per byte of A, in a SparseSign(8) `compress` sweep.
+    blas3 : tuple of (int, float)
+        Per flop of the `gram` sweep at numbers of columns n; between them, by interpolation in log n.
+    factor : tuple of (int, float)
+        Per flop of the QR factorisation of a sketch, likewise.
+    direct : tuple of (int, float)
+        Per flop of LAPACK's QR of a whole A, likewise.
+    entry : float
+        Per stored entry of a sparse A, in a sweep.
+    compress_entry : float
+        Per stored entry of a sparse A, in a SparseSign(8) `compress` sweep.
+    sweep : float
+        Per sweep, whatever its size: threads, allocations.
+
+    Examples
+    --------
+    >>> from rpcls.rates import COMMITTED
+    >>> COMMITTED.at("blas3", 64) > COMMITTED.at("blas3", 1000)
+    True
+    """
+
+    read: float
+    compress: float
+    blas3: tuple[tuple[int, float], ...]
+    factor: tuple[tuple[int, float], ...]
+    direct: tuple[tuple[int, float], ...]
+    entry: float
+    compress_entry: float
+    sweep: float
+
+    def at(self, name: str, n: int) -> float:
+        """Seconds per flop of `name` at n columns."""
+        table = getattr(self, name)
+        if n <= table[0][0]:
+            return table[0][1]
+        for (n0, r0), (n1, r1) in itertools.pairwise(table):
+            if n <= n1:
+                share = math.log(n / n0) / math.log(n1 / n0)
+                return math.exp((1 - share) * math.log(r0) + share * math.log(r1))
+        return table[-1][1]
+
+
+COMMITTED = Rates(
+    read=2.9e-11,
+    compress=1.05e-10,
+    blas3=((16, 9e-11), (64, 4.1e-11), (256, 1.9e-11), (1000, 1.15e-11)),
+    factor=((16, 5e-10), (64, 1.5e-10), (256, 5e-11), (1000, 1.8e-11)),
+    direct=((16, 8e-10), (64, 2.6e-10), (256, 5e-11), (1000, 2.5e-11)),
+    entry=1.5e-9,
+    compress_entry=2.2e-8,
+    sweep=3e-4,
+)
+
+
+def rates_path() -> Path:
+    """Where `rpcls.calibrate` writes and plans look: RPCLS_RATES, else rpcls/rates.json in the user's configuration."""
+    named = os.environ.get("RPCLS_RATES")
+    if named:
+        return Path(named)
+    home = os.environ.get("XDG_CONFIG_HOME") or (os.environ.get("APPDATA") if os.name == "nt" else None)
+    return (Path(home) if home else Path.home() / ".config") / "rpcls" / "rates.json"
+
+
+@cache
+def rates() -> Rates:
+    """The user's rates if `rpcls.calibrate` has written them, else the committed ones; read once a process."""
+    path = rates_path()
+    if not path.exists():
+        return COMMITTED
+    try:
+        return from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise FormatError(
+            f"the table of machine rates {path} must be what rpcls.calibrate() writes, and could not be read "
+            f"({type(error).__name__}: {error}); delete it, or call rpcls.calibrate() again"
+        ) from error
+
+
+def to_json(table: Rates) -> str:
+    return json.dumps({"rpcls rates": 1, **asdict(table)}, indent=1) + "\n"
+
+
+def from_json(text: str) -> Rates:
+    data = json.loads(text)
+    if not isinstance(data, dict) or data.pop("rpcls rates", None) != 1:
+        raise ValueError('no "rpcls rates": 1')
+    values = {}
+    for field in fields(Rates):
+        value = data.pop(field.name)
+        numbers = [number for _, number in value] if isinstance(value, list) else [value]
+        if not numbers or not all(isinstance(v, float | int) and math.isfinite(v) and v > 0 for v in numbers):
+            raise ValueError(f"{field.name} must be positive, got {value!r}")
+        values[field.name] = tuple((int(n), float(v)) for n, v in value) if isinstance(value, list) else float(value)
+    if data:
+        raise ValueError(f"unknown entries {sorted(data)}")
+    return Rates(**values)
