@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as _numpy
 
 if TYPE_CHECKING:  # the same names as _HOMES, for type checkers and editors; a test compares the two
-    from . import datasets, study
+    from . import adapters, datasets, study
+    from .certification import certify
     from .compressed import CompressedProblem
     from .errors import (
         ConvergenceWarning,
@@ -35,16 +36,18 @@ if TYPE_CHECKING:  # the same names as _HOMES, for type checkers and editors; a 
         SourceError,
     )
     from .front_door import compress, lstsq
-    from .multipass import Direct
+    from .multipass import Direct, NormalEquations, SketchAndPrecondition
     from .onepass import (
         Absolute,
+        CombinedCompressed,
         FullyCompressed,
         PartiallyCompressed,
         RobustFullyCompressed,
         RobustPartiallyCompressed,
     )
-    from .planning import SketchSize, suggest_sketch_size
+    from .planning import Plan, PlannedSolver, plan
     from .random import STREAM_VERSION, Key
+    from .sizes import SketchSize, suggest_sketch_size
     from .sketches import (
         SRHT,
         BlockSRHT,
@@ -65,7 +68,8 @@ __version__ = "0.1.0.dev0"
 
 # Public names and the modules they live in: each is imported when it is first used.
 _HOMES = {
-    ".": ("datasets", "study"),
+    ".": ("adapters", "datasets", "study"),
+    ".certification": ("certify",),
     ".compressed": ("CompressedProblem",),
     ".errors": (
         "ConvergenceWarning",
@@ -81,15 +85,17 @@ _HOMES = {
         "SourceError",
     ),
     ".front_door": ("compress", "lstsq"),
-    ".multipass": ("Direct",),
+    ".multipass": ("Direct", "NormalEquations", "SketchAndPrecondition"),
     ".onepass": (
         "Absolute",
+        "CombinedCompressed",
         "FullyCompressed",
         "PartiallyCompressed",
         "RobustFullyCompressed",
         "RobustPartiallyCompressed",
     ),
-    ".planning": ("SketchSize", "suggest_sketch_size"),
+    ".sizes": ("SketchSize", "suggest_sketch_size"),
+    ".planning": ("Plan", "PlannedSolver", "plan"),
     ".random": ("STREAM_VERSION", "Key"),
     ".sketches": (
         "SRHT",

@@ -156,8 +156,8 @@ class CompressedProblem:
             raise InvalidValueError("centered summaries do not add up; add first, then call .centered()")
         if self.operator != other.operator:
             raise InvalidValueError(
-                f"summaries add up only under the same operator, got {self.operator!r} and {other.operator!r}; "
-                "compress every part with one operator: S = family.sample(d, rng=…)"
+                f"summaries add up only under the same operator, got {_short(self.operator)} and "
+                f"{_short(other.operator)}; compress every part with one operator: S = family.sample(d, rng=…)"
             )
         if self.SA.shape[1] != other.SA.shape[1] or self.Atb.shape != other.Atb.shape:
             raise InvalidValueError(
@@ -225,6 +225,15 @@ class CompressedProblem:
             b_sum=np.zeros_like(self.b_sum)[()],
             means=(a_mean, b_mean),
         )
+
+    def constant_columns(self, tolerance: float) -> np.ndarray:
+        """Which columns centring has reduced to the rounding errors of its subtraction, sketched and summed alike."""
+        if self.means is None:
+            return np.zeros(self.SA.shape[1], bool)
+        mean = np.abs(self.means[0])
+        sketched = np.linalg.norm(self.SA.astype(np.float64, copy=False), axis=0)
+        small = sketched <= tolerance * np.linalg.norm(self.S1) * mean
+        return (mean > 0) & small & (self.column_norms <= np.sqrt(tolerance * self.weight) * mean)
 
     # -- files --------------------------------------------------------------------------------------------------
 
@@ -318,6 +327,12 @@ class CompressedProblem:
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise FormatError(f"{path} is not a valid CompressedProblem file: {reason}") from error
+
+
+def _short(operator: SketchOperator) -> str:
+    """The expression that rebuilds it, unless that lists thousands of rows."""
+    text = repr(operator)
+    return text if len(text) <= 200 else f"{text[:120]}… (chosen for other rows)"
 
 
 def _plain(array: Any) -> Any:

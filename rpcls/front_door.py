@@ -11,12 +11,19 @@ from typing import Any
 
 import numpy as np
 
+from .automatic import automatic
 from .compressed import CompressedProblem
 from .errors import InvalidTypeError, InvalidValueError
-from .multipass import Direct
-from .onepass import FullyCompressed, PartiallyCompressed, RobustFullyCompressed, RobustPartiallyCompressed
-from .planning import default_sketch_size
+from .multipass import Direct, NormalEquations, SketchAndPrecondition
+from .onepass import (
+    CombinedCompressed,
+    FullyCompressed,
+    PartiallyCompressed,
+    RobustFullyCompressed,
+    RobustPartiallyCompressed,
+)
 from .random import RandomLike
+from .sizes import default_sketch_size
 from .sketches import LeverageSampling, SketchFamily, SketchOperator, SparseSign
 from .sketches.base import ROWS_LIMIT
 from .solution import Solution
@@ -29,6 +36,9 @@ SOLVERS = {
     "partial": PartiallyCompressed,
     "robust-full": RobustFullyCompressed,
     "robust-partial": RobustPartiallyCompressed,
+    "combined": CombinedCompressed,
+    "precondition": SketchAndPrecondition,
+    "normal": NormalEquations,
     "direct": Direct,
 }
 
@@ -36,7 +46,7 @@ SOLVERS = {
 def compress(
     A: Any,
     b: Any,
-    sketch: SketchFamily | SketchOperator | None = None,
+    sketch: SketchFamily | SketchOperator | LeverageSampling | None = None,
     *,
     sketch_size: int | None = None,
     rng: RandomLike = None,
@@ -48,17 +58,24 @@ def compress(
 
     Parameters
     ----------
-    A : (m, n) array_like, RowBlocks, or iterator of (A_block, b_block)
-        float32 or float64 in any memory order is used without a copy; integers, booleans and lists become float64.
-    b : (m,) or (m, k) array_like; None when A brings its own
-    sketch : SketchFamily or SketchOperator, default SparseSign()
+    A : (m, n) array_like, sparse matrix or table, RowBlocks, or iterator of (A_block, b_block)
+        Arrays and memory maps of float32 or float64, in any memory order, are used without a copy. Integers, booleans
+        and the other byte order are used as floats, a block of rows at a time: float32 as such, all else as float64.
+        SciPy sparse matrices of any form stay sparse; all but CSR of floats, sorted and without repeated entries, are
+        copied once.
+        Tables (pandas DataFrame, Arrow Table or RecordBatch) hold numbers or booleans without nulls and keep the names
+        of their columns. They are used as float32 if all columns are, else as float64: in place if they are one such
+        array, else a block of rows at a time. Frames whose columns are all sparse, with 0 left out, stay sparse.
+    b : (m,) or (m, k) array_like, Series, Arrow array or table; None when A brings its own
+        Dense; used in A's dtype.
+    sketch : SketchFamily, SketchOperator or LeverageSampling, default SparseSign()
         With an operator, `sketch_size` and `rng` must be None: this is how parts are compressed that are added later.
     sketch_size : int, optional
         d, at least the family's `minimum_size`; default max(4n, 2·minimum_size).
     rng : int, SeedSequence, Generator, Key or None
         Fixes S; see `Key.of`.
     row_offset : int, default 0
-        Index of the first row of A in the whole problem, for parts of one.
+        Index of the first row of A in the whole problem, for parts of one; rows are numbered below 2⁶².
     sample_weight : (m,) array_like, optional
         Non-negative weights w of min Σ wᵢ(aᵢx − bᵢ)².
     workers : int, optional
@@ -79,7 +96,8 @@ def compress(
 
     Notes
     -----
-    One sweep, 2mn(ζ + 3) flops for a sparse sketch; memory beyond A at most twice the size of SA plus 64 MiB.
+    One sweep, 2mn(ζ + 3) flops for a sparse sketch; memory beyond A at most twice the size of SA plus 64 MiB. Rows that
+    are used as another dtype take two blocks more, each of at most 16 MiB, 4096 rows or 2d rows, whichever is most.
 
     Examples
     --------
@@ -97,6 +115,8 @@ def compress(
     if not 0 <= row_offset <= ROWS_LIMIT:
         raise InvalidValueError(f"row_offset must be in [0, 2**62], got {row_offset}")
     source = source_of(A, b, sample_weight=sample_weight, row_offset=int(row_offset), workers=workers)
+    if row_offset + (source.n_rows or 0) > ROWS_LIMIT:
+        raise InvalidValueError(f"rows are numbered below 2**62, got {source.n_rows} rows from row_offset {row_offset}")
     return source.compress(_operator(sketch, sketch_size, rng, source))
 
 
@@ -105,7 +125,7 @@ def lstsq(
     b: Any,
     solver: Any = "auto",
     *,
-    sketch: SketchFamily | SketchOperator | None = None,
+    sketch: SketchFamily | SketchOperator | LeverageSampling | None = None,
     sketch_size: int | None = None,
     rtol: float | None = None,
     rcond: float | None = None,
@@ -118,21 +138,21 @@ def lstsq(
 
     Parameters
     ----------
-    A : (m, n) array_like, RowBlocks, or iterator of (A_block, b_block)
-    b : (m,) or (m, k) array_like; None when A brings its own
+    A : (m, n) array_like, sparse matrix or table, RowBlocks, or iterator of (A_block, b_block)
+        As in `compress`. The names of a table's columns are those of `Solution.columns`.
+    b : (m,) or (m, k) array_like, Series, Arrow array or table; None when A brings its own
     solver : str or solver value, default "auto"
-        "auto" and "direct" give LAPACK's answer. "full", "partial", "robust-full" and "robust-partial" read the rows
-        once and
-        answer approximately from a sketch; a solver value, such as ``RobustPartiallyCompressed(rho=0.1)``, carries
-        settings.
+        "auto" and "direct" give LAPACK's answer. "full", "partial", "robust-full", "robust-partial" and "combined" read
+        the rows once and answer approximately from a sketch; a solver value, such as
+        ``RobustPartiallyCompressed(rho=0.1)``, carries settings.
     sketch, sketch_size, rng
         As in `compress`; the first two only for solvers that sketch.
     rtol : float in (0, 1), optional
         Wanted ‖A(x − x*)‖ / ‖Ax*‖. Solvers of full accuracy meet any; one-pass solvers cannot promise one and refuse
         it.
     rcond : float in [0, 1), optional
-        "auto" and "direct" only: singular values below rcond·σ_max count as zero. By default rank is decided on
-        unit-norm columns at max(m, n)·eps, so that the scaling of columns never costs rank.
+        Solvers of full accuracy only: singular values below rcond·σ_max count as zero. By default rank is decided
+        on unit-norm columns at 15ε, so that the scaling of columns never costs rank.
     intercept : bool, default False
         Add a free constant, returned as `Solution.intercept`.
     sample_weight, workers
@@ -167,31 +187,46 @@ def lstsq(
     >>> rpcls.lstsq(A, b, "full", sketch_size=200, rng=0).sweeps
     1
     """
-    solver = _solver(solver, rcond)
     if not isinstance(intercept, bool | np.bool_):
         raise InvalidTypeError(f"intercept must be True or False, got {intercept!r}")
     began = time.perf_counter()
     source = source_of(A, b, sample_weight=sample_weight, intercept=bool(intercept), workers=workers)
-    wanted = solver.sketch(source.shape, source.dtype)
-    _check_rtol(rtol, solver, wanted)
-    if wanted is None:
+    solver, rtol = _solver(solver), _checked_rtol(rtol)
+    size, solution, wasted = None, None, 0
+    if solver == "auto":
+        solver, size = automatic(source, rtol, sketched=sketch is not None or rcond is not None)
+        if isinstance(solver, NormalEquations):
+            solution = solver.attempt(source)
+            solver, wasted = SketchAndPrecondition(), 1
+    if solution is None:
+        solver = _with_settings(solver, rtol, rcond)
+        problem = _compressed(solver, source, sketch, sketch_size, size, rng)
+        solution = solver.solve(problem, source)
+        solution = replace(solution, sweeps=solution.sweeps + wasted)
+    timings = {**solution.timings, "total": time.perf_counter() - began}
+    return replace(solution, timings=timings, columns=solution.columns or source.columns)
+
+
+def _compressed(
+    solver: Any, source: Source, sketch: Any, sketch_size: int | None, planned: int | None, rng: RandomLike
+) -> CompressedProblem | None:
+    """The compress sweep that the solver wants, or None."""
+    wanted = solver.sketch(source.shape, source.dtype) if planned is None else (SparseSign(), planned)
+    if wanted is None and (sketch is None or isinstance(solver, Direct | NormalEquations)):
         given = [n for n, v in (("sketch", sketch), ("sketch_size", sketch_size)) if v is not None]
         if given:
             raise InvalidValueError(
                 f"{solver!r} uses no sketch, so {' and '.join(given)} must be None; "
                 f"for a one-pass answer name a solver, such as 'robust-partial'"
             )
-        problem = None
-    else:
-        family, size = wanted
-        if sketch is None:
-            sketch, sketch_size = family, size if sketch_size is None else sketch_size
-        problem = source.compress(_operator(sketch, sketch_size, rng, source))
-        if intercept:
-            problem = problem.centered()
-    solution = solver.solve(problem, source)
-    timings = {**solution.timings, "total": time.perf_counter() - began}
-    return replace(solution, timings=timings, columns=solution.columns or source.columns)
+        return None
+    if sketch is None:
+        sketch, size = wanted or (SparseSign(), None)
+        sketch_size = size if sketch_size is None else sketch_size
+    if rng is None and isinstance(solver, SketchAndPrecondition) and not isinstance(sketch, SketchOperator):
+        rng = 0  # the same call gives the same answer
+    problem = source.compress(_operator(sketch, sketch_size, rng, source))
+    return problem.centered() if source.intercept else problem
 
 
 def _operator(sketch: Any, sketch_size: int | None, rng: RandomLike, source: Source) -> SketchOperator:
@@ -231,32 +266,44 @@ def _operator(sketch: Any, sketch_size: int | None, rng: RandomLike, source: Sou
     return sketch.sample(sketch_size, m=m, rng=rng)
 
 
-def _solver(solver: Any, rcond: Any) -> Any:
+def _solver(solver: Any) -> Any:
+    """The solver value, or "auto"."""
     if isinstance(solver, str):
         if solver == "auto":
-            solver = "direct"  # until a certified solver is faster, LAPACK: nobody gets an approximation unasked
+            return solver
         if solver not in SOLVERS:
             names = ", ".join(repr(name) for name in ("auto", *SOLVERS))
             raise InvalidValueError(f"solver must be one of {names} or a solver value, got {solver!r}")
-        solver = SOLVERS[solver]()
-    elif isinstance(solver, type) or not (hasattr(solver, "solve") and hasattr(solver, "sketch")):
+        return SOLVERS[solver]()
+    if isinstance(solver, type) or not (hasattr(solver, "solve") and hasattr(solver, "sketch")):
         hint = f"; make a value of it: {solver.__name__}()" if isinstance(solver, type) else ""
         raise InvalidTypeError(f"solver must be a name or a solver value such as rpcls.Direct(), got {solver!r}{hint}")
-    if rcond is not None:
-        if not isinstance(solver, Direct):
-            raise InvalidValueError(f"rcond is for 'auto' and 'direct', which decide a rank; {solver!r} has none")
-        solver = replace(solver, rcond=rcond)
     return solver
 
 
-def _check_rtol(rtol: Any, solver: Any, wanted: Any) -> None:
+def _with_settings(solver: Any, rtol: float | None, rcond: Any) -> Any:
+    """The solver with rtol and rcond in it, or the error that says that it has no use for them."""
+    if rcond is not None:
+        if not hasattr(solver, "rcond"):
+            raise InvalidValueError(
+                f"rcond is for 'auto', 'precondition' and 'direct', which decide a rank; {solver!r} has none"
+            )
+        solver = replace(solver, rcond=rcond)
+    if rtol is not None and not isinstance(solver, Direct | NormalEquations):
+        if not hasattr(solver, "rtol"):
+            raise InvalidValueError(
+                f"{solver!r} answers from one sketch and cannot promise rtol = {rtol}; leave solver='auto' for a "
+                "promise"
+            )
+        solver = replace(solver, rtol=rtol)
+    return solver
+
+
+def _checked_rtol(rtol: Any) -> float | None:
     if rtol is None:
-        return
+        return None
     if isinstance(rtol, bool) or not isinstance(rtol, int | float | np.number):
         raise InvalidTypeError(f"rtol must be a float, got {type(rtol).__name__} {rtol!r}")
     if not 0 < rtol < 1:
         raise InvalidValueError(f"rtol must be in (0, 1), got {rtol}")
-    if wanted is not None:
-        raise InvalidValueError(
-            f"{solver!r} answers from one sketch and cannot promise rtol = {rtol}; leave solver='auto' for a promise"
-        )
+    return float(rtol)

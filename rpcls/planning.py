@@ -1,4 +1,4 @@
-"""Sketch sizes: the default, and what the theorems say."""
+"""What solving will cost, and the cheapest safe way: a function of the problem's shape and a table of rates alone."""
 
 from __future__ import annotations
 
@@ -6,165 +6,230 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from .errors import InvalidTypeError, InvalidValueError
-from .sketches import (
-    SRHT,
-    BlockSRHT,
-    CountSketch,
-    Gaussian,
-    LeverageSampling,
-    Rademacher,
-    RowSampling,
-    SketchFamily,
-    SparseSign,
-)
+from .rates import Rates, rates
 
-__all__ = ["SketchSize", "default_sketch_size", "suggest_sketch_size"]
+__all__ = ["Plan", "PlannedSolver", "plan"]
 
-
-def default_sketch_size(n: int, family: SketchFamily | LeverageSampling) -> int:
-    """max(4n, 2·family.minimum_size): the size to recommend for a one-pass answer in n unknowns.
-
-    At d = 4n the error of full compression is about √(n/(d − n)) = 0.6 of the residual norm, and robust partial
-    compression is within a few per cent of what it reaches at much larger d.
-    """
-    return max(4 * n, 2 * family.minimum_size)
+_MULTIPLES = (4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64)  # sketch sizes that are considered, in units of n
+_LEAST_SIZE = 64
+NORMAL_CONDITION = 1e4  # of unit-norm columns, up to which the normal equations keep enough digits to refine
+_UNKNOWN_ROWS = 1_000_000  # row blocks do not tell how many there are
+_DIGITS = 15.0  # by which conjugate gradients bring the error of the sketched solution down, residuals anew included
+_FRESH = 4  # sweeps of the stages beside the iterations
 
 
 @dataclass(frozen=True)
-class SketchSize:
-    """A sketch size and where it comes from.
+class PlannedSolver:
+    """What one way of solving is predicted to cost.
 
     Attributes
     ----------
-    size : int
-        d.
-    formula : str
-        With η the distortion, ε = 2η − η² the distortion of squared lengths, δ the failure probability.
-    reference : str
-    proven : bool
-        False where the formula is another family's, which this one is only known to follow in experiments.
+    solver : {"direct", "normal", "precondition"}
+    route : {"gram", "cg"} or None
+        Of "precondition".
+    sketch_size : int or None
+    sweeps : int
+        How often the rows are read.
+    seconds : float
+        By the table of rates.
 
     Examples
     --------
     >>> import rpcls
-    >>> rpcls.suggest_sketch_size(100, 0.5, rpcls.Gaussian()).formula
-    '(√n + √(2 ln(2/δ)))²/η²'
+    >>> [(way.solver, way.sweeps) for way in rpcls.plan((1_000_000, 64), condition=100.0).ways[:2]]
+    [('normal', 2), ('precondition', 3)]
     """
 
-    size: int
-    formula: str
-    reference: str
-    proven: bool
+    solver: str
+    route: str | None
+    sketch_size: int | None
+    sweeps: int
+    seconds: float
 
 
-def suggest_sketch_size(
-    n: int,
-    distortion: float,
-    family: SketchFamily | LeverageSampling | None = None,
-    failure_probability: float = 0.01,
+@dataclass(frozen=True)
+class Plan:
+    """The ways of solving a problem of this shape to this accuracy, the cheapest first; print it as a table.
+
+    Attributes
+    ----------
+    shape : (m, n)
+    rtol : float or None
+    ways : tuple of PlannedSolver
+        All of them safe: none may miss the accuracy without saying so.
+
+    Examples
+    --------
+    >>> import rpcls
+    >>> plan = rpcls.plan((100_000, 1000), rtol=1e-3)
+    >>> plan.choice.route, plan.choice.sweeps < 15
+    ('cg', True)
+    >>> print(str(plan).splitlines()[0])
+    100000 × 1000, rtol = 0.001
+    """
+
+    shape: tuple[int | None, int]
+    rtol: float | None
+    ways: tuple[PlannedSolver, ...]
+
+    @property
+    def choice(self) -> PlannedSolver:
+        """What ``solver="auto"`` takes."""
+        return self.ways[0]
+
+    def __str__(self) -> str:
+        m, n = self.shape
+        wanted = "full accuracy" if self.rtol is None else f"rtol = {self.rtol:g}"
+        lines = [
+            f"{'?' if m is None else m} × {n}, {wanted}",
+            f"{'solver':14}{'route':7}{'sketch_size':>12}{'sweeps':>8}{'seconds':>10}",
+        ]
+        for way in self.ways:
+            size = "" if way.sketch_size is None else str(way.sketch_size)
+            lines.append(f"{way.solver:14}{way.route or '':7}{size:>12}{way.sweeps:>8}{way.seconds:>10.3g}")
+        return "\n".join(lines)
+
+
+def plan(
+    shape: tuple[int | None, int],
     *,
-    m: int | None = None,
-    coherence: float | None = None,
-) -> SketchSize:
-    """The d at which S preserves the lengths of an n-dimensional range within 1 ± distortion.
+    rtol: float | None = None,
+    dtype: Any = np.float64,
+    nnz: int | None = None,
+    n_rhs: int = 1,
+    condition: float | None = None,
+) -> Plan:
+    """The ways of solving that ``rpcls.lstsq(A, b, rtol=rtol)`` chooses from, and what each is predicted to cost.
 
     Parameters
     ----------
-    n : int
-        Columns of A (one more to cover b as well).
-    distortion : float in (0, 1)
-        η in (1 − η)‖y‖ ≤ ‖Sy‖ ≤ (1 + η)‖y‖ for all y in the range of A.
-    family : SketchFamily or LeverageSampling, default SparseSign()
-    failure_probability : float in (0, 1), default 0.01
-        δ.
-    m : int, optional
-        Rows of A; SRHT and BlockSRHT need it.
-    coherence : float in [n, m], optional
-        m times the largest leverage of a row of A; RowSampling needs it.
+    shape : (m, n)
+        Of A; m is None where it is not known.
+    rtol : float in (0, 1), optional
+        Wanted ‖A(x − x*)‖ / ‖Ax*‖; by default full accuracy.
+    dtype : float32 or float64, default float64
+    nnz : int, optional
+        Stored entries of a sparse A; by default A is dense.
+    n_rhs : int, default 1
+        Right-hand sides.
+    condition : float, optional
+        What the condition number of A is thought to be, with columns of unit norm; at 10⁴ or less, the normal equations
+        are safe (they verify it). `rpcls.lstsq` guesses it from a few rows of an array.
 
     Returns
     -------
-    SketchSize
+    Plan
 
     Raises
     ------
     InvalidValueError, InvalidTypeError
-        An argument out of range or missing, or a family without a rule.
 
     Notes
     -----
-    Theorems ask for more than is needed in practice, those of CountSketch and the Hadamard families for far more.
+    The table of rates is the committed one, the same everywhere, unless `rpcls.calibrate` has written the user's own;
+    nothing else about the machine enters, so the same call makes the same choice, with any number of threads.
 
     Examples
     --------
     >>> import rpcls
-    >>> rpcls.suggest_sketch_size(100, 0.5, rpcls.Gaussian(), 0.01).size
-    703
+    >>> rpcls.plan((1_000_000, 64)).choice.route
+    'gram'
+    >>> rpcls.plan((100_000, 1000)).choice.route
+    'cg'
+    >>> rpcls.plan((50, 10)).choice.solver
+    'direct'
     """
-    family = SparseSign() if family is None else family
-    n = int(_number(n, "n", 1, math.inf))
-    eta, delta = _open(distortion, "distortion"), _open(failure_probability, "failure_probability")
-    eps = 2 * eta - eta * eta
-    size, formula, reference, proven = _rule(family, n, eta, eps, delta, m, coherence)
-    return SketchSize(max(math.ceil(size), family.minimum_size), formula, reference, proven)
+    m, n = shape
+    for name, value in (("n", n), ("n_rhs", n_rhs), *((("m", m),) if m is not None else ())):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise InvalidTypeError(f"{name} must be an int, got {value!r}")
+        if value < (0 if name == "m" else 1):
+            raise InvalidValueError(f"{name} must be positive, got {value}")
+    if rtol is not None and not 0 < rtol < 1:
+        raise InvalidValueError(f"rtol must be in (0, 1), got {rtol}")
+    work = _Work(rates(), m if m is not None else _UNKNOWN_ROWS, n, np.dtype(dtype).itemsize, nnz, n_rhs)
+    ways = [work.direct()]
+    if m is None or m > 2 * max(_MULTIPLES[0] * n, _LEAST_SIZE):
+        if nnz is None:
+            ways.append(work.gram())
+        ways.append(work.cg(rtol))
+        if condition is not None and condition <= NORMAL_CONDITION and nnz is None:
+            ways.append(work.normal())
+    if nnz is not None and m is not None and m > n:
+        ways = [way for way in ways if way.solver != "direct"] or ways  # LAPACK would fill in what is zero
+    return Plan((m, n), rtol, tuple(sorted(ways, key=lambda way: way.seconds)))
 
 
-def _rule(
-    family: Any, n: int, eta: float, eps: float, delta: float, m: Any, coherence: Any
-) -> tuple[float, str, str, bool]:
-    gaussian = (math.sqrt(n) + math.sqrt(2 * math.log(2 / delta))) ** 2 / eta**2
-    normal = ("(√n + √(2 ln(2/δ)))²/η²", "Davidson & Szarek 2001, Theorem II.13, doi:10.1016/S1874-5849(01)80010-3")
-    if isinstance(family, Gaussian):
-        return gaussian, *normal, True
-    if isinstance(family, SparseSign) and family.nnz_per_column >= 8:
-        return (
-            gaussian,
-            normal[0],
-            f"{normal[1]}, for Gaussian S; measured for ζ ≥ 8, see Chenakkod et al. 2311.10680",
-            False,
-        )
-    if isinstance(family, CountSketch | SparseSign):
-        return n * (n + 1) / (eps**2 * delta), "n(n + 1)/(ε²δ)", "Nelson & Nguyễn, arXiv:1211.1002, Theorem 5", True
-    if isinstance(family, Rademacher):
-        size = (n * math.log(9) + math.log(2 / delta)) / (eps**2 / 16 - eps**3 / 48)
-        source = "Achlioptas 2003, doi:10.1016/S0022-0000(03)00025-4, on a ¼-net: Vershynin, HDP 2018, §4.4"
-        return size, "(n ln 9 + ln(2/δ))/(ε²/16 − ε³/48)", source, True
-    if isinstance(family, SRHT | BlockSRHT):
-        padded = 1 << (int(_number(m, f"m, which {family!r} needs,", n, math.inf)) - 1).bit_length()
-        size = 6 / eps**2 * (math.sqrt(n) + math.sqrt(8 * math.log(3 * padded / delta))) ** 2 * math.log(3 * n / delta)
-        formula = "6ε⁻²(√n + √(8 ln(3m′/δ)))² ln(3n/δ)"
-        source = "Boutsidis & Gittens 2013, doi:10.1137/120874540, Lemma 4; m′ the power of two that holds m"
-        if isinstance(family, SRHT):
-            return min(size, padded), f"{formula}, at most m′", source, True
-        return size, formula, f"{source}, for SRHT; measured for BlockSRHT, see Balabanov et al. 2210.11295", False
-    if isinstance(family, RowSampling):
-        mu = _number(coherence, f"coherence, which {family!r} needs,", n, math.inf)
-        return (
-            3 * mu * math.log(2 * n / delta) / eps**2,
-            "3µ ln(2n/δ)/ε², µ the coherence",
-            "Tropp, arXiv:1011.1595",
-            True,
-        )
-    if isinstance(family, LeverageSampling):
-        mu = 2 * n / (1 - family.uniform) if family.uniform < 1 else math.inf
-        if math.isinf(mu):
-            raise InvalidValueError("LeverageSampling(uniform=1) is RowSampling; ask for that, with a coherence")
-        source = "Tropp, arXiv:1011.1595, with scores within a factor 2 of the leverages"
-        return 3 * mu * math.log(2 * n / delta) / eps**2, "3βn ln(2n/δ)/ε², β = 2/(1 − uniform)", source, False
-    raise InvalidTypeError(f"family must be one that rpcls has a rule for, such as rpcls.SparseSign(), got {family!r}")
+@dataclass(frozen=True)
+class _Work:
+    rates: Rates
+    m: int
+    n: int
+    itemsize: int
+    nnz: int | None
+    k: int
+
+    @property
+    def bytes(self) -> int:
+        return self.m * self.n * self.itemsize
+
+    def direct(self) -> PlannedSolver:
+        flops = 2.0 * self.m * self.n * (self.n + 2 * self.k)
+        copies = 3 * self.rates.read * self.m * self.n * 8
+        return PlannedSolver("direct", None, None, 1, flops * self.rates.at("direct", self.n) + copies)
+
+    def compress(self, d: int) -> float:
+        """A compress sweep and the factor of what it leaves."""
+        if self.nnz is None:
+            sweep = self.rates.compress * self.bytes * (1 + d / (64 * self.n))
+        else:
+            sweep = self.rates.compress_entry * self.nnz
+        factor = 2.0 * d * self.n**2 * self.rates.at("factor", self.n)
+        return sweep + factor + 3 * self.n**3 * self.rates.at("factor", self.n) + self.rates.sweep
+
+    def iteration(self) -> float:
+        entries = self.rates.entry * self.nnz if self.nnz is not None else self.rates.read * self.bytes
+        return entries * max(1.0, self.k / 4) + self.rates.sweep + 4 * self.n**2 * self.k * 1e-9
+
+    def gram(self) -> PlannedSolver:
+        d = max(4 * self.n, _LEAST_SIZE)
+        flops = 2.0 * self.m * self.n * (self.n + self.k)
+        return PlannedSolver(
+            "precondition", "gram", d, 3,
+            self.compress(d) + flops * self.rates.at("blas3", self.n) + self.iteration(),
+        )  # fmt: skip
+
+    def normal(self) -> PlannedSolver:
+        flops = 1.0 * self.m * self.n * (self.n + 2 * self.k)
+        seconds = flops * self.rates.at("blas3", self.n) + self.iteration()
+        return PlannedSolver("normal", None, None, 2, seconds)
+
+    def cg(self, rtol: float | None) -> PlannedSolver:
+        best = None
+        for multiple in _MULTIPLES:
+            d = max(multiple * self.n, _LEAST_SIZE)
+            if best is not None and d * 2 > self.m:
+                break
+            rate = 0.5 * math.log10(d / self.n)
+            if rtol is None:
+                iterations = math.ceil(_DIGITS / rate) + _FRESH
+            else:
+                iterations = 1 + max(0, math.ceil((-math.log10(rtol) + 0.5) / rate) - 1)
+            seconds = self.compress(d) + iterations * self.iteration()
+            if best is None or seconds < best.seconds:
+                best = PlannedSolver("precondition", "cg", d, 1 + iterations, seconds)
+        assert best is not None
+        return best
 
 
-def _number(value: Any, name: str, least: float, most: float) -> float:
-    if isinstance(value, bool) or not hasattr(value, "__float__"):
-        raise InvalidTypeError(f"{name} must be a number, got {value!r}")
-    if not least <= float(value) <= most:
-        raise InvalidValueError(f"{name} must be at least {least:g}, got {value}")
-    return float(value)
-
-
-def _open(value: Any, name: str) -> float:
-    number = _number(value, name, -math.inf, math.inf)
-    if not 0 < number < 1:
-        raise InvalidValueError(f"{name} must be in (0, 1), got {value}")
-    return number
+def precondition_plan(shape: tuple[int | None, int], route: str, rtol: float | None) -> PlannedSolver | None:
+    """The cheapest plan for "precondition" on a dense A by this route; None where A has too few rows for a sketch."""
+    ways = [way for way in plan(shape, rtol=rtol).ways if way.solver == "precondition"]
+    if route != "auto":
+        ways = [way for way in ways if way.route == route]
+    elif rtol is not None:
+        ways = [way for way in ways if way.route == "cg"]
+    return ways[0] if ways else None

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import NotConvergedError
+from .errors import InvalidTypeError, InvalidValueError, NotConvergedError
 
 __all__ = ["ErrorBound", "Solution", "Status"]
 
@@ -44,7 +44,10 @@ class Status(Enum):
         "Raise rho, raise sketch_size above n, or use rho='loo'."
     )
     OUT_OF_RANGE = "x is too large for its dtype, and partly infinite; rescale A or b."
-    NOT_CONVERGED = "The search stopped before it met its tolerance; x is its best iterate. Raise sketch_size."
+    NOT_CONVERGED = (
+        "The solver stopped before it met its tolerance; x is its best iterate. Raise sketch_size, or ask for "
+        "solver='precondition'."
+    )
 
     @property
     def ok(self) -> bool:
@@ -62,7 +65,7 @@ _OK = frozenset({Status.OK, Status.ZERO_GRADIENT, Status.SHRUNK_TO_ZERO, Status.
 
 @dataclass(frozen=True)
 class ErrorBound:
-    """Bounds on the error ‖A(x − x*)‖ that hold with probability at least `confidence`.
+    """Bounds on the error ‖A(x − x*)‖, each of which holds with probability at least `confidence`.
 
     Parameters
     ----------
@@ -114,6 +117,8 @@ class Solution:
         Seconds by phase: "compress", "solve", "total".
     details : str
         What this case adds to the sentence of `status`; often empty.
+    inference : record or None
+        What `interval` needs; None where there are no intervals.
 
     Examples
     --------
@@ -140,6 +145,7 @@ class Solution:
     sketch: Any = None
     timings: Mapping[str, float] = field(default_factory=dict)
     details: str = ""
+    inference: Any = None
 
     @property
     def message(self) -> str:
@@ -157,6 +163,55 @@ class Solution:
         if not self.status.ok:
             raise NotConvergedError(self.message)
         return self
+
+    def interval(self, v: Any, level: float = 0.9) -> tuple[Any, Any]:
+        """A confidence interval for vᵀx*, x* the least-squares solution, over the draws of the sketch.
+
+        For `FullyCompressed` and `PartiallyCompressed`, whose distribution under a Gaussian S is known [1]_, [2]_.
+        With G = (SA)ᵀSA and d − n degrees of freedom of Student's t: for full, around vᵀx with the variance
+        ‖SAx − Sb‖²·vᵀG⁻¹v/(d − n); for partial, whatever its `scale`, around (d − n)/d·vᵀx with the variance
+        (d − n)/d²·(‖SAx‖²·vᵀG⁻¹v + (vᵀx)²), x the raw answer. An SRHT, whose rows are drawn without replacement, has
+        1 − d/m′ times that. It covers what the sketch adds, not the noise in b.
+
+        Parameters
+        ----------
+        v : (n,) array_like
+            A combination of coefficients; the intercept is not among them.
+        level : float in (0, 1), default 0.9
+            How often such intervals hold vᵀx*.
+
+        Returns
+        -------
+        lower, upper : float or (k,) array
+
+        Raises
+        ------
+        InvalidValueError, InvalidTypeError
+            Any other solver, a ridge, sampled rows, partial compression by a CountSketch, d ≤ n, a sketch of lower
+            rank than n; or an argument that does not fit.
+
+        References
+        ----------
+        .. [1] L. Zhang, J. Lee, E. Dobriban, "A framework for statistical inference via randomized algorithms",
+           arXiv:2307.11255.
+        .. [2] F. Wang, L. Zhang, E. Dobriban, "Inference in randomized least squares and PCA via normality of
+           quadratic forms", arXiv:2404.00912.
+        """
+        if isinstance(level, bool) or not isinstance(level, int | float | np.number):
+            raise InvalidTypeError(f"level must be a float, got {type(level).__name__} {level!r}")
+        if not 0 < level < 1:
+            raise InvalidValueError(f"level must be in (0, 1), got {level!r}")
+        v = np.asarray(v, np.float64)
+        if v.shape != self.x.shape[:1] or not np.isfinite(v).all():
+            raise InvalidValueError(f"v must be finite, of shape {self.x.shape[:1]}, got {v!r} of shape {v.shape}")
+        if self.inference is None:
+            raise InvalidValueError(
+                "interval is for FullyCompressed() and PartiallyCompressed(), without ridge, from a sketch of full "
+                "rank with sketch_size > n, and not for sampled rows, nor for partial compression by CountSketch(); "
+                f"got {self.solver!r}, sketch {self.sketch!r}, rank {self.rank} for n = {len(v)}"
+            )
+        low, high = self.inference.interval(v, float(level))
+        return (float(low[0]), float(high[0])) if self.x.ndim == 1 else (low, high)
 
     def __repr__(self) -> str:
         parts = [

@@ -97,6 +97,14 @@ def _with_explicit_zeros(a: np.ndarray) -> sp.csr_array:
     return sp.csr_array((a.ravel(), np.tile(np.arange(n), m), n * np.arange(m + 1)), a.shape)
 
 
+def _diagonals(a: np.ndarray, form: type) -> Any:
+    m, n = a.shape
+    i, j = np.indices((m, n))
+    data = np.zeros((m + n - 1, n), a.dtype)
+    data[j - i + m - 1, j] = a
+    return form((data, np.arange(1 - m, n)), shape=(m, n))
+
+
 def _unsorted(a: np.ndarray) -> sp.csr_array:
     m, n = a.shape
     columns = np.arange(n)[::-1]
@@ -124,7 +132,7 @@ def _arrow_batch(a: np.ndarray) -> Any:
     return _arrow_table(a).to_batches()[0]
 
 
-# every form that A may come in, of small integers; those of other dtypes than float64 and float32 are in OTHER_DTYPES
+# the same matrix in every form that A may come in and in its dtype, float64 or float32
 MATRICES: dict[str, Callable[[np.ndarray], Any]] = {
     **LAYOUTS,
     "csr_array": sp.csr_array,
@@ -139,8 +147,8 @@ MATRICES: dict[str, Callable[[np.ndarray], Any]] = {
     "lil_matrix": sp.lil_matrix,
     "dok_array": sp.dok_array,
     "dok_matrix": sp.dok_matrix,
-    "dia_array": sp.dia_array,
-    "dia_matrix": sp.dia_matrix,
+    "dia_array": lambda a: _diagonals(a, sp.dia_array),
+    "dia_matrix": lambda a: _diagonals(a, sp.dia_matrix),
     "csr, int64 indices": _with_int64_indices,
     "csr, duplicates": _with_duplicates,
     "csr, explicit zeros": _with_explicit_zeros,
@@ -152,6 +160,7 @@ MATRICES: dict[str, Callable[[np.ndarray], Any]] = {
     "Arrow batch": _arrow_batch,
 }
 
+# small integers in every form whose numbers are used as float64
 OTHER_DTYPES: dict[str, Callable[[np.ndarray], Any]] = {
     "int64": lambda a: a.astype(np.int64),
     "int64, F": lambda a: np.asfortranarray(a.astype(np.int64)),
@@ -169,9 +178,7 @@ OTHER_DTYPES: dict[str, Callable[[np.ndarray], Any]] = {
 }
 
 
-def blocks_of(
-    A: Any, b: np.ndarray, w: np.ndarray | None, sizes: tuple[int, ...] = (7, 0, 64, 1)
-) -> Iterator[Any]:
+def blocks_of(A: Any, b: np.ndarray, w: np.ndarray | None, sizes: tuple[int, ...] = (7, 0, 64, 1)) -> Iterator[Any]:
     """Row blocks of changing sizes, one of them empty."""
     start, turn = 0, 0
     while start < A.shape[0]:
@@ -211,6 +218,7 @@ SOLVERS = {
     "robust-partial, number": rpcls.RobustPartiallyCompressed(0.05),
     "robust-partial, absolute": rpcls.RobustPartiallyCompressed(rpcls.Absolute(2.0)),
     "robust-partial, cover": rpcls.RobustPartiallyCompressed("cover"),
+    "combined": rpcls.CombinedCompressed(),
     "direct": rpcls.Direct(),
     "direct, ridge": rpcls.Direct(ridge=3.0),
 }

@@ -194,7 +194,7 @@ def test_ridge_out_of_range(name: str, value: float) -> None:
 
 @pytest.mark.parametrize("value", [-1e-3, 1.0, np.nan])
 def test_rcond_out_of_range(value: float) -> None:
-    with pytest.raises(InvalidValueError, match=r"rcond must be at least 0 and below 1, or None \(max.*\), got"):
+    with pytest.raises(InvalidValueError, match=r"rcond must be at least 0 and below 1, or None \(15ε\), got"):
         Direct(rcond=value)
 
 

@@ -264,8 +264,9 @@ def test_gradient(dtype: type, m: int, n: int, k: int, weighted: bool, seed: int
     A, b = rng.standard_normal((m, n)).astype(dtype), rng.standard_normal((m, k)).astype(dtype)
     X, w = rng.standard_normal((n, k)), rng.random(m)
     first, stop = m // 7, m - m // 5
-    out, squares = np.ones((n, k)), np.ones(k)
-    gradient.gradient(A, b, w if weighted else np.empty(0), X, first, stop, out, squares)
+    out, squares = np.ones((k, n)), np.ones(k)
+    gradient.gradient(A, b, w if weighted else np.empty(0), X.T.copy(), first, stop, out, squares)
+    out = out.T
     A, b, w = (v[first:stop].astype(np.longdouble) for v in (A, b, w if weighted else np.ones(m)))
     r = b - A @ X.astype(np.longdouble)
     size = 1 + np.abs(A).T @ (w[:, None] * np.abs(r)) + np.abs(A).T @ (w[:, None] * (np.abs(A) @ np.abs(X)))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rpcls.linalg import Factor, condition_number, exponent_of, gram_spectrum, spectrum, times_power, triangle
+from rpcls.factor import Factor
+from rpcls.linalg import condition_number, exponent_of, gram_spectrum, spectrum, times_power, triangle
 
 
 def test_times_power_is_exact_and_quiet_at_both_ends() -> None:

@@ -9,7 +9,7 @@ import entries
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from market import DTYPES, FAMILIES, IN_BLOCKS, LAYOUTS, MATRICES, OTHER_DTYPES, OTHER_FAMILIES, REFUSED, SOURCES
+from market import DTYPES, FAMILIES, IN_BLOCKS, MATRICES, OTHER_DTYPES, OTHER_FAMILIES, REFUSED, SOURCES
 from support import summary
 
 import rpcls
@@ -125,3 +125,42 @@ def test_every_family_on_blocks_of_rows(family: str, source: str, form: str, dty
             rpcls.compress(data, b, sketch_of(family)[0], sample_weight=w)
     elif (family, source) != ("leverage", "iterator"):  # families that only must be told m take it with the operator
         contract(family, matrix, dtype, source)
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+@pytest.mark.parametrize("start", [2**38 - 3, 2**61 - 3, 2**62 - 7], ids=["2**38 - 3", "2**61 - 3", "the last rows"])
+@every_dtype
+def test_row_numbers_of_more_than_32_bits(family: rpcls.SketchFamily, start: int, dtype: Any) -> None:
+    """Rows start..start + 7 have the columns of S that the documented layout gives them, in pure Python."""
+    count = 7
+    S = family.sample(SIZE, rng=8)
+    dense = entries.operator(family, SIZE, S.key.value, start, start + count)
+    block = S.columns(start, start + count)
+    columns = block if isinstance(block, np.ndarray) else block.toarray()
+    np.testing.assert_allclose(columns, dense, rtol=4e-16)
+    A, (b, w) = fractions(dtype)[2 : 2 + count], (part[2 : 2 + count] for part in sides(dtype))
+    expected = summary(A, b, dense, weight=w)
+    for form in (np.ascontiguousarray, np.asfortranarray, sp.csr_array):
+        c = rpcls.compress(form(A), b, S, row_offset=start, sample_weight=w)
+        assert c.intervals == ((start, start + count),)
+        for name in FIELDS:
+            tolerance = 100 * np.finfo(dtype).eps
+            found, value = getattr(c, name), getattr(expected, name)
+            np.testing.assert_allclose(found, value, rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+@every_family
+def test_parts_of_one_operator_add_up(family: str) -> None:
+    """Summaries of disjoint rows, but for LeverageSampling, whose operator is another for other rows."""
+    A, (b, w) = fractions(np.float64), sides(np.float64)
+    sketch, options = sketch_of(family)
+    halves = [
+        rpcls.compress(A[i:j], b[i:j], sketch, sample_weight=w[i:j], row_offset=i, **options)
+        for i, j in ((0, 111), (111, ROWS))
+    ]
+    if family != "leverage":
+        parts = halves[0] + halves[1]
+        check(parts, A, b, w, np.float64)
+    else:
+        with pytest.raises(rpcls.InvalidValueError, match="add up only under the same operator"):
+            _ = halves[0] + halves[1]

@@ -268,9 +268,9 @@ def test_cover_covers() -> None:
 ALLOWED = r"a number at least 0 \(relative to ‖SA‖₂\) or Absolute\(number\), got"
 
 
-@pytest.mark.parametrize("value", ["sweep", -0.1, np.nan, np.inf])
+@pytest.mark.parametrize("value", ["best", -0.1, np.nan, np.inf])
 def test_rho_out_of_range(value: object) -> None:
-    with pytest.raises(InvalidValueError, match=rf"rho must be 'loo', 'cover', {ALLOWED}"):
+    with pytest.raises(InvalidValueError, match=rf"rho must be 'loo', 'cover', 'sweep', {ALLOWED}"):
         RobustPartiallyCompressed(value)  # type: ignore[arg-type]
     with pytest.raises(InvalidValueError, match=rf"rho must be 'loo', {ALLOWED}"):
         RobustFullyCompressed(value)  # type: ignore[arg-type]
@@ -278,7 +278,7 @@ def test_rho_out_of_range(value: object) -> None:
 
 @pytest.mark.parametrize("value", [None, True, [0.1], 1j])
 def test_rho_of_the_wrong_type(value: object) -> None:
-    with pytest.raises(InvalidTypeError, match=rf"rho must be 'loo', 'cover', {ALLOWED}"):
+    with pytest.raises(InvalidTypeError, match=rf"rho must be 'loo', 'cover', 'sweep', {ALLOWED}"):
         RobustPartiallyCompressed(value)  # type: ignore[arg-type]
     with pytest.raises(InvalidTypeError, match=rf"rho must be 'loo', {ALLOWED}"):
         RobustFullyCompressed(value)  # type: ignore[arg-type]

@@ -3,5 +3,7 @@
 from __future__ import annotations
 
 from .direct import Direct
+from .normal import NormalEquations
+from .precondition import SketchAndPrecondition
 
-__all__ = ["Direct"]
+__all__ = ["Direct", "NormalEquations", "SketchAndPrecondition"]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..errors import ConvergenceWarning, InvalidTypeError, InvalidValueError, warn
-from ..linalg import Factor, exponent_of, times_power, triangle
+from ..factor import Factor
+from ..linalg import exponent_of, rank_tolerance, times_power, triangle
 from ..solution import Solution, Status
 
 if TYPE_CHECKING:
@@ -33,8 +34,9 @@ class Direct:
         λ ≥ 0 in ½‖Ax − b‖² + ½λ‖x‖², in the units of A²; a free intercept is not penalised.
     rcond : float in [0, 1) or None, default None
         None: the numerical rank is decided with columns scaled to unit norm (to the nearest power of two), at
-        max(m, n)·ε of the largest singular value (ε = 2.2e-16), so the units of the columns never cost rank. A number:
-        NumPy's rule, rcond times the largest singular value of A as given.
+        15ε of the largest singular value (ε that of A's dtype), so the units of the columns never cost rank. What
+        rounding leaves of a zero singular value stays below 4ε; NumPy's max(m, n)·ε would give up digits that QR has.
+        A number: NumPy's rule, rcond times the largest singular value of A as given.
 
     Notes
     -----
@@ -60,17 +62,8 @@ class Direct:
     rcond: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("ridge", "rcond"):
-            value = getattr(self, name)
-            if name == "rcond" and value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, Real):
-                raise InvalidTypeError(f"{name} must be a real number, got {type(value).__name__} {value!r}")
-            object.__setattr__(self, name, float(value))
-        if not (math.isfinite(self.ridge) and self.ridge >= 0):
-            raise InvalidValueError(f"ridge must be finite and at least 0, got {self.ridge!r}")
-        if self.rcond is not None and not 0 <= self.rcond < 1:
-            raise InvalidValueError(f"rcond must be at least 0 and below 1, or None (max(m, n)·ε), got {self.rcond!r}")
+        for name, value in checked_settings(self.ridge, self.rcond).items():
+            object.__setattr__(self, name, value)
 
     def sketch(self, shape: tuple[int, int], dtype: Any) -> None:
         """None: no compress sweep."""
@@ -104,7 +97,7 @@ class Direct:
         n = source.shape[1]
         reduced = _reduce(source, n, dense=self.ridge == 0)
         m, k = reduced.rows, reduced.Z.shape[1]
-        x, factor, size = self._from_triangle(reduced, max(m, n))
+        x, factor, size = self._from_triangle(reduced, rank_tolerance(source.dtype))
         one = not source.rhs_shape
 
         def squeeze(value: np.ndarray | None) -> Any:
@@ -138,10 +131,10 @@ class Direct:
             warn(solution.message, ConvergenceWarning)
         return solution
 
-    def _from_triangle(self, reduced: _Reduced, large: int) -> tuple[np.ndarray, Factor, np.ndarray]:
+    def _from_triangle(self, reduced: _Reduced, smallest: float) -> tuple[np.ndarray, Factor, np.ndarray]:
         R, Z, e = reduced.R, reduced.Z, reduced.columns
         n = R.shape[1]
-        tolerance = large * np.finfo(np.float64).eps if self.rcond is None else self.rcond
+        tolerance = smallest if self.rcond is None else self.rcond
         M, z, power = R, Z, e
         if self.ridge > 0:
             top = int(np.max(exponent_of(R, axis=0) + e, initial=0))
@@ -155,6 +148,22 @@ class Direct:
         missed = np.linalg.norm(Z - R @ times_power(y, e[:, None]), axis=0)
         size = times_power(np.hypot(missed, reduced.tail), reduced.rhs)
         return times_power(y, reduced.rhs), factor, size
+
+
+def checked_settings(ridge: Any, rcond: Any) -> dict[str, float | None]:
+    """ridge and rcond as finite floats ≥ 0, rcond below 1 or None, or the error that says so."""
+    settings: dict[str, float | None] = {"ridge": ridge, "rcond": rcond}
+    for name, value in settings.items():
+        if name == "rcond" and value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise InvalidTypeError(f"{name} must be a real number, got {type(value).__name__} {value!r}")
+        settings[name] = float(value)
+    if not (math.isfinite(ridge) and ridge >= 0):
+        raise InvalidValueError(f"ridge must be finite and at least 0, got {ridge!r}")
+    if rcond is not None and not 0 <= rcond < 1:
+        raise InvalidValueError(f"rcond must be at least 0 and below 1, or None (15ε), got {rcond!r}")
+    return settings
 
 
 class _Reduced(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .combined import CombinedCompressed
 from .full import FullyCompressed
 from .partial import PartiallyCompressed
 from .rho import Absolute
@@ -10,6 +11,7 @@ from .robust_partial import RobustPartiallyCompressed
 
 __all__ = [
     "Absolute",
+    "CombinedCompressed",
     "FullyCompressed",
     "PartiallyCompressed",
     "RobustFullyCompressed",

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..accuracy import thinning
 from ..errors import ConvergenceWarning, InvalidTypeError, InvalidValueError, SketchWarning, warn
 from ..linalg import exponent_of, times_power
-from ..solution import Solution, Status
+from ..sketches import SRHT, RowSampling, SampledRows
+from ..solution import ErrorBound, Solution, Status
 
 if TYPE_CHECKING:
+    from ..accuracy import Inference
     from ..compressed import CompressedProblem
 
 __all__ = ["Answer", "OnePass", "Summary", "nonnegative", "warn_if_coherent"]
@@ -67,7 +70,7 @@ class Summary:
         ea, eb = problem.exponents
         SA, Sb, Atb = problem.SA, problem.Sb.reshape(d, -1), problem.Atb.reshape(n, -1)
         tolerance = max(d, n) * float(np.finfo(problem.dtype).eps)
-        constant = _constant_columns(problem, tolerance)
+        constant = problem.constant_columns(tolerance)
         a, b, c = exponent_of(SA), exponent_of(Sb, axis=0), exponent_of(Atb, axis=0)
         P, q, g = times_power(SA, -a), times_power(Sb, -b), times_power(Atb, -c)
         if constant.any():
@@ -87,6 +90,17 @@ class Summary:
     @property
     def k(self) -> int:
         return self.q.shape[1]
+
+    @property
+    def sampled(self) -> bool:
+        """Whether S picks rows of A, which says nothing about the rows that it did not pick."""
+        return isinstance(self.problem.operator.family, RowSampling | SampledRows)
+
+    @property
+    def thinning(self) -> float:
+        """What drawing the rows of S without replacement takes off variances: 1, and less for an SRHT."""
+        operator = self.problem.operator
+        return thinning(self.d, operator.m) if isinstance(operator.family, SRHT) else 1.0
 
     def residual_estimate(self, x: np.ndarray, shift: np.ndarray, df: Any) -> np.ndarray:
         """‖b − Ax‖ in the caller's units, for an x that met the sketch through P but not q; NaN unless d > df + 1.
@@ -121,19 +135,6 @@ class Summary:
         return np.sqrt(d * (d - 1) / ((d - df) * (d - df - 1)))
 
 
-def _constant_columns(problem: CompressedProblem, tolerance: float) -> np.ndarray:
-    """Columns that centring has reduced to the rounding errors of its subtraction, sketched and summed alike."""
-    if problem.means is None:
-        return np.zeros(problem.SA.shape[1], bool)
-    mean = np.abs(problem.means[0])
-    sketched = np.linalg.norm(problem.SA.astype(np.float64, copy=False), axis=0)
-    return (
-        (mean > 0)
-        & (sketched <= tolerance * np.linalg.norm(problem.S1) * mean)
-        & (problem.column_norms <= math.sqrt(tolerance * problem.weight) * mean)
-    )
-
-
 @dataclass
 class Answer:
     """What a solver found: x·2^shift, rho, mu and the estimate (NaN where there is none) are in the caller's units."""
@@ -147,31 +148,36 @@ class Answer:
     estimate: np.ndarray
     rho: np.ndarray | None = None
     mu: np.ndarray | None = None
+    inference: Inference | None = None
+    error: ErrorBound | None = None
+    sweeps: int = 0  # after the one that compressed
 
 
 @dataclass(frozen=True)
 class OnePass:
     """Base of the solvers that need nothing but a CompressedProblem: one sweep in all.
 
-    A subclass says how in ``_solve(summary) -> Answer``.
+    A subclass says how in ``_solve(summary) -> Answer``, or in ``_answer(summary, source)`` if it may go back to the
+    rows.
     """
 
     def sketch(self, shape: tuple[int, int], dtype: Any) -> tuple[Any, int]:
         """The family and the sketch size that this solver wants by default: SparseSign(), max(4n, 2ζ)."""
-        from ..planning import default_sketch_size
+        from ..sizes import default_sketch_size
         from ..sketches import SparseSign
 
         family = SparseSign()
         return family, default_sketch_size(shape[1], family)
 
     def solve(self, problem: CompressedProblem, source: Any = None) -> Solution:
-        """Solve from the summary; `source` is not touched.
+        """Solve from the summary.
 
         Parameters
         ----------
         problem : CompressedProblem
             What one `rpcls.compress` sweep left.
-        source : ignored
+        source : a source of rows, optional
+            Only `RobustPartiallyCompressed("sweep")` reads it.
 
         Returns
         -------
@@ -196,10 +202,13 @@ class OnePass:
             )
         started = time.perf_counter()
         summary = Summary.of(problem)
-        solution = _solution(self, summary, self._solve(summary), started)
+        solution = _solution(self, summary, self._answer(summary, source), started)
         if not solution.status.ok:
             warn(solution.message, ConvergenceWarning)
         return solution
+
+    def _answer(self, summary: Summary, source: Any) -> Answer:
+        return self._solve(summary)
 
     def _solve(self, summary: Summary) -> Answer:
         raise NotImplementedError
@@ -237,8 +246,9 @@ def _solution(solver: OnePass, summary: Summary, answer: Answer, started: float)
         x=x[:, 0] if one else x,
         status=status,
         solver=solver,
-        sweeps=problem.sweeps,
+        sweeps=problem.sweeps + answer.sweeps,
         residual_norm_estimate=squeeze(None if np.isnan(answer.estimate).all() else answer.estimate),
+        error_estimate=answer.error,
         condition=answer.condition,
         rank=answer.rank,
         rho=squeeze(answer.rho),
@@ -248,6 +258,7 @@ def _solution(solver: OnePass, summary: Summary, answer: Answer, started: float)
         sketch=problem.operator,
         timings=seconds,
         details=details,
+        inference=answer.inference,
     )
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..linalg import Factor, times_power, triangle
+from ..accuracy import Inference
+from ..factor import Factor
+from ..linalg import times_power, triangle
 from ..solution import Status
 from .base import Answer, OnePass, Summary, nonnegative
 
@@ -69,7 +71,15 @@ class FullyCompressed(OnePass):
             condition=factor.condition,
             rank=factor.rank,
             estimate=times_power(missed * summary.inflation(df), summary.b),
+            inference=self._inference(summary, factor, x, missed),
         )
+
+    def _inference(self, summary: Summary, factor: Factor, x: np.ndarray, missed: np.ndarray) -> Inference | None:
+        freedom = summary.d - summary.n
+        if self.ridge or not factor.full or freedom < 1 or summary.sampled:
+            return None
+        noise = missed / math.sqrt(freedom)
+        return Inference(factor, x, summary.b - summary.a, noise, 0.0, freedom, summary.thinning)
 
 
 def reduced(summary: Summary, ridge: float) -> tuple[np.ndarray, np.ndarray, float]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 
+from ..accuracy import Inference
 from ..errors import InvalidValueError, SketchWarning, warn
-from ..linalg import Factor
+from ..factor import Factor
 from .base import Answer, OnePass, Summary, nonnegative, warn_if_coherent
 from .full import degrees_of_freedom, rank_status, reduced
 
@@ -93,7 +95,17 @@ class PartiallyCompressed(OnePass):
             condition=factor.condition,
             rank=factor.rank,
             estimate=summary.residual_estimate(x, shift, df),
+            inference=self._inference(summary, factor, y),
         )
+
+    def _inference(self, summary: Summary, factor: Factor, y: np.ndarray) -> Inference | None:
+        d, freedom = summary.d, summary.d - summary.n
+        single = getattr(summary.problem.operator.family, "nnz_per_column", None) == 1
+        if self.ridge or not factor.full or freedom < 1 or summary.sampled or single:
+            return None
+        noise = np.linalg.norm(summary.P @ y, axis=0) * (math.sqrt(freedom) / d)
+        shift = summary.c - 2 * summary.a
+        return Inference(factor, y * (freedom / d), shift, noise, 1 / math.sqrt(freedom), freedom, summary.thinning)
 
     def _alpha(self, summary: Summary, y: np.ndarray, df: float, ridge: float, *, quiet: bool) -> np.ndarray | float:
         d = summary.d

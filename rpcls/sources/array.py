@@ -50,6 +50,11 @@ class ArraySource(Source):
     def n_rows(self) -> int:
         return self.A.shape[0]
 
+    def some_rows(self, count: int) -> np.ndarray | None:
+        if not isinstance(self.A, np.ndarray) or self.n_rows < 2 * count:
+            return None
+        return np.array(self.A[:: self.n_rows // count], np.float64)
+
     def blocks(self) -> Iterator[Rows]:
         step = rows_of_triangle(int(self.intercept) + self.n_columns + self.n_rhs)
         return self._blocks(step * max(1, _BLOCK_BYTES // (8 * self.n_columns * step)))

@@ -11,9 +11,9 @@ import numpy as np
 
 from ..compressed import CompressedProblem
 from ..errors import InvalidValueError, NonFiniteError, SourceError
-from ..kernels import lanes
-from ..linalg import triangle_in_place
+from ..linalg import times_power, triangle_in_place
 from ..sketches.base import SketchFamily, SketchOperator, Sums, read_only
+from . import sweeps
 
 __all__ = ["Rows", "Source", "sum_rows"]
 
@@ -53,7 +53,10 @@ class Source(ABC):
         () for b (m,), (k,) for b (m, k).
     columns : tuple of str or None
     intercept : bool
-        Whether the problem has a free constant; `triangle` and `dense` allow for it.
+        Whether the problem has a free constant. `triangle` and `dense` allow for it; `gradient`, `normal` and `gram`
+        take the rows less their means.
+    means : (column means (n,), mean of b) or None
+        Known once a `compress` sweep has seen the rows, if there is an intercept.
     workers : int
     row_offset : int
         Index of the first row in the whole problem.
@@ -64,6 +67,7 @@ class Source(ABC):
     rhs_shape: tuple[int, ...]
     columns: tuple[str, ...] | None = None
     intercept: bool = False
+    means: tuple[np.ndarray, Any] | None = None
     workers: int
     row_offset: int = 0
 
@@ -81,6 +85,16 @@ class Source(ABC):
         return self.blocks()
 
     @property
+    def stored(self) -> int | None:
+        """Stored entries of a sparse A; None for a dense one."""
+        return None
+
+    @property
+    def rereadable(self) -> bool:
+        """Whether there can be more than one sweep."""
+        return True
+
+    @property
     def shape(self) -> tuple[int | None, int]:
         """(m, n); m is None while no sweep has counted the rows."""
         return self.n_rows, self.n_columns
@@ -88,6 +102,10 @@ class Source(ABC):
     @property
     def n_rhs(self) -> int:
         return self.rhs_shape[0] if self.rhs_shape else 1
+
+    def some_rows(self, count: int) -> np.ndarray | None:
+        """About `count` rows from all over A, (·, n) float64, where that costs next to nothing; else None."""
+        return None
 
     def dense(self) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray] | None] | None:
         """A float64 Fortran-ordered copy of the weighted rows, √w(A − ā) and √w(b − b̄), that LAPACK may overwrite,
@@ -124,6 +142,13 @@ class Source(ABC):
             empty = Rows(0, A, b, None)
             problem = self._problem(S, *sum_rows(S.family, S, empty, 1), empty)
         object.__setattr__(problem, "timings", {"compress": time.perf_counter() - began})
+        if self.intercept:
+            ea, eb = problem.exponents
+            check_total(problem.weight)
+            self.means = (
+                times_power(problem.column_sums / problem.weight, ea),
+                times_power(problem.b_sum / problem.weight, eb),
+            )
         return problem
 
     def _problem(self, S: SketchOperator, sums: Sums, exponents: tuple[int, int], rows: Rows) -> CompressedProblem:
@@ -146,7 +171,7 @@ class Source(ABC):
         )
 
     def gradient(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """One sweep: (‖b − AX‖², Aᵀ(b − AX)), weighted, the residual formed explicitly row by row.
+        """One sweep: (‖b − AX‖², Aᵀ(b − AX)), weighted and centred, the residual formed explicitly row by row.
 
         Parameters
         ----------
@@ -157,35 +182,27 @@ class Source(ABC):
         squares : float64, shape () or (k,)
         gradient : float64, shape (n,) or (n, k)
         """
-        from ..kernels.cpu import csr
-        from ..kernels.cpu import gradient as kernel
+        squares, out = sweeps.residual(self, self._as_x(X), rhs=True)
+        return (squares, out) if self.rhs_shape else (squares[0], out[:, 0])
 
-        X = self._as_x(X)
-        out, squares = np.zeros((self.n_columns, self.n_rhs)), np.zeros(self.n_rhs)
+    def normal(self, P: np.ndarray) -> np.ndarray:
+        """One sweep: AᵀAP for P (n, p) of any width, weighted and centred, float64."""
+        _, out = sweeps.residual(self, np.ascontiguousarray(P, np.float64), rhs=False)
+        return -out
 
-        def task(rows: Rows, first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-            part, part_squares = np.zeros_like(out), np.zeros_like(squares)
-            weight = np.empty(0) if rows.weight is None else rows.weight
-            if not isinstance(rows.A, np.ndarray):
-                A = rows.A
-                csr.gradient(A.data, A.indices, A.indptr, rows.b, weight, X, first, stop, part, part_squares)
-                return part, part_squares
-            step = 4096  # rows that a layout other than C is copied by
-            for i in range(first, stop, step):
-                j = min(i + step, stop)
-                A = np.ascontiguousarray(rows.A[i:j])
-                b = np.ascontiguousarray(rows.b[i:j])
-                kernel.gradient(A, b, weight[i:j], X, 0, j - i, part, part_squares)
-            return part, part_squares
+    def gram(self, R: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """One sweep: ((AR⁻¹)ᵀ(AR⁻¹), (AR⁻¹)ᵀb), weighted and centred, by BLAS 3 on a few thousand rows at a time.
 
-        for rows in self.blocks():
-            cuts = lanes.row_cuts(rows.count, 1, out.nbytes)
-            for part, part_squares in lanes.run(task, [(rows, *cut) for cut in cuts], self.workers):
-                out += part
-                squares += part_squares
-        if not self.rhs_shape:
-            return squares[0], out[:, 0]
-        return squares, out
+        Parameters
+        ----------
+        R : (n, n) upper triangular array, optional
+            AR⁻¹ is made by triangular solves: the inverse would cost ten digits. None stands for the identity.
+
+        Returns
+        -------
+        (n, n) and (n, k) float64 arrays
+        """
+        return sweeps.gram(self, R)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """One sweep: AX, shape (m,) or (m, k), in A's dtype; without weights or intercept."""

@@ -92,6 +92,10 @@ class BlockSource(Source):
     def n_rows(self) -> int | None:
         return self._m
 
+    @property
+    def rereadable(self) -> bool:
+        return isinstance(self.rows, RowBlocks)
+
     def compress(self, S: SketchOperator) -> CompressedProblem:
         if isinstance(S.family, SRHT):
             raise InvalidValueError(

@@ -53,6 +53,10 @@ class SparseSource(Source):
     def n_rows(self) -> int:
         return self.A.shape[0]
 
+    @property
+    def stored(self) -> int:
+        return int(self.A.nnz)
+
     def blocks(self) -> Iterator[Rows]:
         yield Rows(self.row_offset, self.A, self.b, self.weight, self.columns)
 

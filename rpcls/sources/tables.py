@@ -106,7 +106,7 @@ def _of_frame(frame: Any, name: str) -> Any:
     dtype = _common([_check_series(frame.iloc[:, k], label) for k, label in enumerate(labels)])
     given, n = list(frame.dtypes), len(labels)
     if n and name == "A" and all(_is_sparse(d) and d.fill_value == 0 for d in given):
-        return frame.sparse.to_coo()
+        return frame.astype(type(given[0])(dtype, 0)).sparse.to_coo()  # by itself it refuses booleans beside numbers
     head = frame.iloc[:1]
     if n and all(d == dtype for d in given) and np.may_share_memory(head.to_numpy(), head.iloc[:, 0].to_numpy()):
         return frame.to_numpy()  # one array already, and this is a view of it

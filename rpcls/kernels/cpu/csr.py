@@ -62,19 +62,21 @@ def sweep(
 
 
 @njit(nogil=True, cache=True)
-def gradient(data, indices, indptr, b, weight, X, first, stop, out, squares):
-    """out (n, k) += Aᵀ W r and squares (k,) += rᵀ W r with r = b − AX over rows first..stop; empty weight: W = I."""
-    k = X.shape[1]
+def gradient(data, indices, indptr, b, weight, X, shift, first, stop, out, squares, totals):
+    """out (k, n) += (Aᵀ W r)ᵀ, squares (k,) += rᵀ W r and totals (k,) += 1ᵀ W r with r = b − shift − AXᵀ.
+
+    Over rows first..stop; X is (k, n), shift (k,). An empty weight means W = I, an empty b zeros.
+    """
+    k = len(X)
     r = np.empty(k)
     for row in range(first, stop):
         w = weight[row] if len(weight) else 1.0
+        begin, end = indptr[row], indptr[row + 1]
         for j in range(k):
-            r[j] = b[row, j]
-        for p in range(indptr[row], indptr[row + 1]):
-            for j in range(k):
-                r[j] -= data[p] * X[indices[p], j]
-        for j in range(k):
+            r[j] = (b[row, j] if len(b) else 0.0) - shift[j]
+            for p in range(begin, end):
+                r[j] -= data[p] * X[j, indices[p]]
             squares[j] += w * r[j] * r[j]
-        for p in range(indptr[row], indptr[row + 1]):
-            for j in range(k):
-                out[indices[p], j] += w * r[j] * data[p]
+            totals[j] += w * r[j]
+            for p in range(begin, end):
+                out[j, indices[p]] += w * r[j] * data[p]

@@ -12,6 +12,7 @@ from numba import njit
 from . import panel as _panel
 from .philox import philox
 from .simd import (
+    LINE_BYTES,
     NARROW_BYTES,
     RUN,
     WIDE_BYTES,
@@ -21,6 +22,7 @@ from .simd import (
     add_wide,
     add_wide_plain,
     add_wide_row,
+    prefetch_first,
     scatter_narrow,
     scatter_narrow_4,
     scatter_wide,
@@ -28,6 +30,8 @@ from .simd import (
 )
 
 _TAG = np.uint64(1)  # rpcls.random.STREAM_TAGS["sparse-sign"]
+_NEAR_BYTES = 1 << 20  # of a tile of SA: what the second-level cache holds
+_SOON = 4  # rows after which, beyond that, targets are needed
 _0, _1, _31 = np.uint64(0), np.uint64(1), np.uint64(31)
 
 _aligned, _gather, _stage, _stage_rhs = _panel.aligned, _panel.gather, _panel.stage, _panel.stage_rhs
@@ -58,6 +62,15 @@ def codes(key, start, count, edges, out):
             o3[i] = _code(w3, e3, b3)
 
 
+@njit(nogil=True, cache=True, inline="always")
+def _fetch_targets(code, z, i, out, to, pitch, width):
+    """Prefetch what row i of a tile will be added to by codes z … z + 3."""
+    for q in range(4):
+        target = to + np.int64(code[z + q, i] >> np.uint32(1)) * pitch
+        for c in range(0, width, LINE_BYTES // out.itemsize):
+            prefetch_first(out, target + c)
+
+
 @njit(nogil=True, cache=True)
 def _scatter(panel, tiles, wide, capacity, rows, nnz, d, whole, code, out):
     """out += S·panel, four blocks of rows at a time: enough to be worth loading a row for, few enough to stay in the
@@ -65,12 +78,17 @@ def _scatter(panel, tiles, wide, capacity, rows, nnz, d, whole, code, out):
     broad, thin = WIDE_BYTES // panel.itemsize, NARROW_BYTES // panel.itemsize
     columns = broad * wide + thin * (tiles - wide)
     drawn, step = code.reshape(-1), code.shape[1]
+    far = d * WIDE_BYTES > _NEAR_BYTES
     before = 0
     for t in range(tiles):
         width = broad if t < wide else thin
         source, to, pitch = before * capacity, before if whole else before * d, columns if whole else width
         for z in range(0, nnz - nnz % 4, 4):
-            if t < wide:
+            if t < wide and far:
+                for i in range(rows):
+                    _fetch_targets(code, z, min(i + _SOON, rows - 1), out, to, pitch, width)
+                    scatter_wide_4(panel, source + i * width, drawn, z * step + i, step, out, to, pitch)
+            elif t < wide:
                 for i in range(rows):
                     scatter_wide_4(panel, source + i * width, drawn, z * step + i, step, out, to, pitch)
             else:

@@ -1,0 +1,232 @@
+"""What a layer's statistics are kept in: exact sums, a sketch of the tokens, both, or the products of one thin A.
+
+Each keeps linear sums of the inputs X and the targets Y only, so parts add up; what the weight and the bias predict
+is subtracted from the sums (Z = Y − XW₀ᵀ − bias), and Z is never formed; or, for exact R without C, block by block.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from ..compressed import CompressedProblem
+from ..errors import InvalidValueError, RpclsWarning
+from ..sketches.base import SketchOperator
+from .quadratic import Projected, Quadratic
+
+__all__ = ["Accumulator", "Exact", "Frozen", "Full", "Partial", "Sketched", "Thin"]
+
+
+class Frozen(NamedTuple):
+    """The frozen layer: W₀ (o, i) and bias (o,); both None when the targets are the wanted update's own output."""
+
+    weight: np.ndarray | None
+    bias: np.ndarray | None
+
+    def predict(self, X: np.ndarray) -> np.ndarray | float:
+        """XW₀ᵀ + bias, or 0."""
+        if self.weight is None:
+            return 0.0
+        return X @ self.weight.T + (0.0 if self.bias is None else self.bias)
+
+
+class Accumulator(ABC):
+    """Sums over tokens; `names` are its arrays, which add up."""
+
+    names: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def update(self, X: np.ndarray, Y: np.ndarray, first: int, frozen: Frozen) -> None:
+        """Add float64 rows, the first of which is token `first` of the layer."""
+
+    @abstractmethod
+    def objective(self, frozen: Frozen, tokens: int) -> Quadratic | Projected:
+        """The objective without ridge."""
+
+    def copy(self) -> Accumulator:
+        """One whose later updates leave this one alone."""
+        other = copy.copy(self)
+        for name in self.names:
+            setattr(other, name, np.array(getattr(self, name)))
+        return other
+
+    def merge(self, other: Any) -> Accumulator:
+        """The sums of both."""
+        result = copy.copy(self)
+        for name in self.names:
+            setattr(result, name, getattr(self, name) + getattr(other, name))
+        return result
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What a file keeps."""
+        return {name: np.asarray(getattr(self, name)) for name in self.names}
+
+
+def _check_range(*squares: Any) -> None:
+    if not np.isfinite(squares).all():
+        raise InvalidValueError("the squares of X or Y overflow float64; scale X and Y down. Nothing was added")
+
+
+class Exact(Accumulator):
+    """C = XᵀX, YᵀX, and the sums that give ‖Z‖² without Z."""
+
+    names: ClassVar = ("gram", "cross", "input_sum", "target_sum", "target_squares")
+
+    def __init__(self, i: int, o: int) -> None:
+        self.gram, self.cross = np.zeros((i, i)), np.zeros((o, i))
+        self.input_sum, self.target_sum = np.zeros(i), np.zeros(o)
+        self.target_squares: Any = np.zeros(())
+
+    def update(self, X: np.ndarray, Y: np.ndarray, first: int, frozen: Frozen) -> None:
+        gram, squares = X.T @ X, np.vdot(Y, Y)
+        _check_range(np.trace(gram), squares)
+        self.gram += gram
+        self.cross += Y.T @ X
+        self.input_sum = self.input_sum + X.sum(axis=0)
+        self.target_sum = self.target_sum + Y.sum(axis=0)
+        self.target_squares = self.target_squares + squares
+
+    def objective(self, frozen: Frozen, tokens: int) -> Quadratic:
+        W, bias = frozen
+        if W is None:
+            return Quadratic(self.gram, self.cross, float(self.target_squares))
+        R = self.cross - W @ self.gram
+        if bias is not None:
+            R -= np.multiply.outer(bias, self.input_sum)
+        # ‖Z‖² = ‖Y‖² − ⟨Y, XW₀ᵀ + bias⟩ − ⟨Z, XW₀ᵀ + bias⟩
+        energy = float(self.target_squares) - float(np.vdot(self.cross, W)) - float(np.vdot(R, W))
+        if bias is not None:
+            rest = self.target_sum - W @ self.input_sum - tokens * bias
+            energy -= float(bias @ self.target_sum) + float(bias @ rest)
+        return Quadratic(self.gram, R, max(energy, 0.0))
+
+
+class Thin(Accumulator):
+    """P = HᵀH and Q = ZᵀH for H = XAᵀ, ‖Z‖², and ‖X‖² for the mean of diag C."""
+
+    names: ClassVar = ("P", "Q", "energy", "input_squares")
+
+    def __init__(self, i: int, o: int, A: np.ndarray) -> None:
+        self.A = A
+        self.P, self.Q = np.zeros((len(A), len(A))), np.zeros((o, len(A)))
+        self.energy: Any = np.zeros(())
+        self.input_squares: Any = np.zeros(())
+
+    def update(self, X: np.ndarray, Y: np.ndarray, first: int, frozen: Frozen) -> None:
+        H, Z = X @ self.A.T, Y - frozen.predict(X)
+        energy, squares = np.vdot(Z, Z), np.vdot(X, X)
+        _check_range(energy, squares)
+        self.P += H.T @ H
+        self.Q += Z.T @ H
+        self.energy, self.input_squares = self.energy + energy, self.input_squares + squares
+
+    def merge(self, other: Any) -> Accumulator:
+        if not np.array_equal(self.A, other.A):
+            raise InvalidValueError("thin statistics add up only for the same A")
+        return super().merge(other)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {**super().arrays(), "A": self.A}
+
+    def objective(self, frozen: Frozen, tokens: int) -> Projected:
+        return Projected(self.A, Quadratic(self.P, self.Q, float(self.energy)))
+
+
+class Sketched(Accumulator):
+    """A CompressedProblem whose columns are the inputs, or the inputs and the targets."""
+
+    names: ClassVar = ()
+
+    def __init__(self, i: int, o: int, operator: SketchOperator) -> None:
+        self.i, self.o, self.operator = i, o, operator
+        self.problem: CompressedProblem | None = None
+
+    def _compress(self, rows: np.ndarray, first: int) -> None:
+        from ..sources import source_of
+
+        part = source_of(rows, np.zeros(len(rows)), row_offset=first).compress(self.operator)
+        self.problem = part if self.problem is None else self.problem + part
+
+    def merge(self, other: Any) -> Accumulator:
+        result = super().merge(other)
+        if self.operator != other.operator:
+            raise InvalidValueError(
+                f"sketched statistics add up only under the same operator, got {self.operator!r} and "
+                f"{other.operator!r}; give every shard sketch=family.sample(size, rng=…) and its first_token"
+            )
+        parts = [p for p in (self.problem, other.problem) if p is not None]
+        assert isinstance(result, Sketched)
+        result.problem = sum(parts[1:], parts[0]) if parts else None
+        return result
+
+    def _sketch(self, columns: int) -> tuple[np.ndarray, np.ndarray]:
+        """SX (and SY beside it), and S·1."""
+        if self.problem is None:
+            return np.zeros((self.operator.sketch_size, columns)), np.zeros(self.operator.sketch_size)
+        power = 2.0 ** self.problem.exponents[0]
+        return self.problem.SA * power, self.problem.S1
+
+
+class Full(Sketched):
+    """SX and SY: everything from the sketch. The cheapest sweep."""
+
+    def update(self, X: np.ndarray, Y: np.ndarray, first: int, frozen: Frozen) -> None:
+        self._compress(np.hstack([X, Y]), first)
+
+    def objective(self, frozen: Frozen, tokens: int) -> Quadratic:
+        both, ones = self._sketch(self.i + self.o)
+        SX, SZ = both[:, : self.i], both[:, self.i :]
+        if frozen.weight is not None:
+            SZ = SZ - SX @ frozen.weight.T
+            if frozen.bias is not None:
+                SZ -= np.multiply.outer(ones, frozen.bias)
+        return Quadratic(SX.T @ SX, SZ.T @ SX, float(np.vdot(SZ, SZ)))
+
+
+class Partial(Sketched):
+    """SX for C, and R = ZᵀX and ‖Z‖² exact; robust: C and R as the robust solver would have them."""
+
+    names: ClassVar = ("cross", "energy")
+
+    def __init__(self, i: int, o: int, operator: SketchOperator, *, robust: bool) -> None:
+        super().__init__(i, o, operator)
+        self.robust = robust
+        self.cross = np.zeros((o, i))
+        self.energy: Any = np.zeros(())
+
+    def update(self, X: np.ndarray, Y: np.ndarray, first: int, frozen: Frozen) -> None:
+        Z = Y - frozen.predict(X)
+        energy = np.vdot(Z, Z)
+        _check_range(energy)
+        self._compress(X, first)
+        self.cross += Z.T @ X
+        self.energy = self.energy + energy
+
+    def objective(self, frozen: Frozen, tokens: int) -> Quadratic:
+        SX, _ = self._sketch(self.i)
+        C, R = SX.T @ SX, self.cross
+        if self.robust and R.any():
+            mu, shrinkage = self._robust()
+            C, R = C + mu * np.eye(self.i), shrinkage * R
+        return Quadratic(C, R, float(self.energy))
+
+    def _robust(self) -> tuple[float, float]:
+        """μ and τ: for dW as a whole the robust problem is the ridge problem at μ, times τ = μ/(μ + ρ²)."""
+        from ..onepass import RobustPartiallyCompressed
+
+        problem = self.problem
+        assert problem is not None
+        e = problem.exponents[0]
+        d, o = self.operator.sketch_size, self.o
+        Atb = np.ldexp(self.cross.T, -e)
+        whole = replace(problem, Sb=np.zeros((d, o)), Atb=Atb, btb=np.full(o, float(self.energy)), b_sum=np.zeros(o))
+        with warnings.catch_warnings():  # a choice of rho that one output makes badly is outvoted by the median
+            warnings.simplefilter("ignore", RpclsWarning)
+            solution = whole.solve(RobustPartiallyCompressed())
+        mu, rho = float(np.median(solution.mu)), float(np.median(solution.rho))
+        return mu, mu / (mu + rho**2) if mu > 0 else 1.0

@@ -1,0 +1,202 @@
+"""What a family of adapters is, and what fitting binds it to: a layer, its bases, the linear halves of its θ."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..errors import InvalidValueError
+from ..random import Key
+from .linear import Linear, UserBasis, check_type
+from .quadratic import Quadratic
+
+__all__ = ["Family", "Fitted", "Layer", "LinearAdapter", "Model", "Theta", "one_half", "rank_notes"]
+
+Theta = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """The layer that a family is bound to.
+
+    Attributes
+    ----------
+    out_features, in_features : int
+    weight : (o, i) float64 array or None
+        W₀.
+    """
+
+    out_features: int
+    in_features: int
+    weight: np.ndarray | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(o, i)."""
+        return self.out_features, self.in_features
+
+    def needed_weight(self, family: Any) -> np.ndarray:
+        """W₀, which this family cannot do without."""
+        if self.weight is None:
+            raise InvalidValueError(
+                f"{type(family).__name__} is made from the layer's weight; give it: LayerStatistics(…, weight=W0), or "
+                "fit(…, weight=W0) when the statistics were collected without"
+            )
+        return self.weight
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a family's own fit returns.
+
+    Attributes
+    ----------
+    theta : dict of arrays
+    history : tuple of float
+        The objective, falling.
+    ranks : mapping of str to (int or None, int)
+        Rank and number of unknowns of each half.
+    notes : tuple of str
+        Sentences on what was degenerate.
+    converged : bool
+    """
+
+    theta: Theta
+    history: tuple[float, ...]
+    ranks: Mapping[str, tuple[int | None, int]]
+    notes: tuple[str, ...] = ()
+    converged: bool = True
+
+
+class Model(ABC):
+    """A family on one layer: bases made, nothing fitted yet.
+
+    Attributes
+    ----------
+    halves_in_order : tuple of str
+        Names of the parts of θ in the order in which they are solved for: first the one whose partner is not zero at
+        the start.
+    inner : (r, i) array or None
+        The fixed A if dW = LA: then the halves are those of L (o, r).
+    """
+
+    halves_in_order: ClassVar[tuple[str, ...]]
+    inner: np.ndarray | None = None
+
+    @abstractmethod
+    def start(self, key: Key) -> Theta:
+        """θ to begin with."""
+
+    @abstractmethod
+    def halves(self, theta: Theta) -> Mapping[str, Callable[[], Linear]]:
+        """For each name the linear problem in that part of θ, all others fixed; made when it is called."""
+
+    @abstractmethod
+    def seen(self, theta: Theta) -> np.ndarray:
+        """dW (o, i); or L (o, r) if dW = LA."""
+
+    def delta(self, theta: Theta) -> np.ndarray:
+        """dW (o, i)."""
+        update = self.seen(theta)
+        return update if self.inner is None else update @ self.inner
+
+    def own_fit(self, f: Quadratic, key: Key, max_iterations: int, tol: float) -> Fitted | None:
+        """The family's own way to its minimum; None: alternate over the halves."""
+        return None
+
+
+class Family(ABC):
+    """A family of adapters: a frozen value that holds its settings and the seed of its bases."""
+
+    @abstractmethod
+    def bind(self, layer: Layer) -> Model:
+        """Check the settings against a layer and make the bases."""
+
+    def projection(self, in_features: int, weight: Any = None) -> np.ndarray:
+        """The A (r, i) through which this family sees the inputs, for ``LayerStatistics(thin=…)``.
+
+        Parameters
+        ----------
+        in_features : int
+        weight : (o, i) array_like, optional
+            W₀, for a family whose A is made from it.
+
+        Raises
+        ------
+        InvalidValueError
+            The family sees the inputs through more than one fixed A.
+        """
+        raise InvalidValueError(
+            f"{type(self).__name__} does not see the inputs through one fixed matrix; collect LayerStatistics"
+        )
+
+
+class _OneHalf(Model):
+    halves_in_order = ("theta",)
+
+    def __init__(self, linear: Linear, inner: np.ndarray | None = None) -> None:
+        self.linear, self.inner = linear, inner
+
+    def start(self, key: Key) -> Theta:
+        return {"theta": np.zeros(self.linear.theta_shape)}
+
+    def halves(self, theta: Theta) -> Mapping[str, Callable[[], Linear]]:
+        return {"theta": lambda: self.linear}
+
+    def seen(self, theta: Theta) -> np.ndarray:
+        return self.linear.delta(theta["theta"])
+
+
+@dataclass(frozen=True, eq=False)
+class LinearAdapter(Family):
+    """dW = W̄ + Σθₖ Gₖ for a user's own basis matrices.
+
+    Parameters
+    ----------
+    basis : (k, o, i) array_like, or callable
+        The Gₖ; or a function of k that makes Gₖ (o, i), the same at every call, so that no more than 256 MiB of them
+        exist at once. Draw them from ``rpcls.Key.of(seed).fold(k)`` to have them on every machine.
+    size : int, optional
+        With a function: how many there are.
+    offset : (o, i) array_like, optional
+        W̄, 0 by default.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rpcls.adapters import LayerStatistics, LinearAdapter, fit
+    >>> units = LinearAdapter(lambda k: np.eye(6)[k].reshape(2, 3), size=4)
+    >>> fit(LayerStatistics.from_delta(np.ones((2, 3))), units, ridge=0).delta()
+    array([[1., 1., 1.],
+           [1., 0., 0.]])
+    """
+
+    basis: Any
+    size: int | None = None
+    offset: Any = None
+
+    def bind(self, layer: Layer) -> Model:
+        return _OneHalf(UserBasis(layer.shape, self.basis, self.size, self.offset))
+
+
+def one_half(linear: Linear, inner: np.ndarray | None = None) -> Model:
+    """The model of a family that is linear as it stands."""
+    return _OneHalf(linear, inner)
+
+
+def check_family(value: Any) -> None:
+    """Raise unless `value` is a Family."""
+    check_type(value, Family, "family", "a family such as LoRA(rank=8)")
+
+
+def rank_notes(ranks: Mapping[str, tuple[int | None, int]]) -> tuple[str, ...]:
+    """Sentences on unknowns that the data do not determine."""
+    return tuple(
+        f"{name}: {size - rank} of {size} unknowns are not determined by these inputs; they have minimum norm."
+        for name, (rank, size) in ranks.items()
+        if rank is not None and rank < size
+    )

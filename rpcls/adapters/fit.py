@@ -1,0 +1,218 @@
+"""fit: the coefficients of a family that minimise a layer's objective."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConvergenceWarning, InvalidTypeError, InvalidValueError, warn
+from ..random import Key, RandomLike
+from .arrays import count, matrix, number
+from .family import Family, Fitted, Layer, Model, check_family, rank_notes
+from .quadratic import Projected, Quadratic
+from .statistics import LayerStatistics
+
+__all__ = ["FitResult", "fit"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FitResult:
+    """A fitted adapter.
+
+    Attributes
+    ----------
+    family : Family
+    factors : dict of str to array
+        The fitted parts of θ, float64. Those of a multilinear family are never unique (scales move between them):
+        compare `delta()`.
+    explained : float
+        1 − ‖XdWᵀ − Z‖²/‖Z‖² on the tokens of the fit, without the ridge. Held-out tokens tell the truth:
+        ``held_out.explained(result.delta())``.
+    history : tuple of float
+        The objective, ridge included, at the start and after every half-step; it never rises.
+    identifiable : mapping of str to (int or None, int)
+        For each part of θ the rank of its last normal equations, and its unknowns; equal: determined by the data (the
+        ridge is part of the data). None: an iteration solved them, and no rank was computed.
+    notes : tuple of str
+        What was degenerate, in sentences.
+    parameters : int
+        Numbers to train or to store.
+    bytes : int
+        Of the parameters in float32; bases come from a seed.
+    converged : bool
+        Whether the last round changed the objective by less than `tol`.
+    layer : Layer
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rpcls.adapters import LayerStatistics, LoRA, fit
+    >>> rng = np.random.default_rng(0)
+    >>> result = fit(LayerStatistics.from_delta(rng.standard_normal((6, 4))), LoRA(rank=4), ridge=0)
+    >>> result.parameters, result.bytes, round(result.explained, 12)
+    (40, 160, 1.0)
+    """
+
+    family: Family
+    factors: dict[str, np.ndarray]
+    explained: float
+    history: tuple[float, ...]
+    identifiable: Mapping[str, tuple[int | None, int]]
+    notes: tuple[str, ...]
+    parameters: int
+    bytes: int
+    converged: bool
+    layer: Layer
+    _model: Model = field(repr=False)
+
+    def delta(self) -> np.ndarray:
+        """dW (out_features, in_features), float64: add it to the weight."""
+        return self._model.delta(self.factors)
+
+    def __repr__(self) -> str:
+        o, i = self.layer.shape
+        return (
+            f"FitResult({self.family!r}, {o} × {i}, explained={self.explained:.4g}, parameters={self.parameters}, "
+            f"half-steps={len(self.history) - 1}, converged={self.converged})"
+        )
+
+
+def fit(
+    statistics: LayerStatistics,
+    family: Family,
+    *,
+    ridge: float = 0.01,
+    preserve: Any = None,
+    weight: Any = None,
+    max_iterations: int = 20,
+    tol: float = 1e-4,
+    rng: RandomLike = 0,
+) -> FitResult:
+    """Fit a family to a layer: minimise ‖XdWᵀ − Z‖² + ridge·mean(diag C)·‖dW‖² over dW in the family.
+
+    Parameters
+    ----------
+    statistics : LayerStatistics
+    family : Family
+        Such as ``LoRA(rank=8)``.
+    ridge : float, default 0.01
+        The same for every family, so that they compare. 0 is least squares; unknowns that the inputs do not determine
+        then have minimum norm.
+    preserve : (i, i) array_like or LayerStatistics, optional
+        C₀ of inputs whose outputs should stay, times the weight it should have.
+    weight : (o, i) array_like, optional
+        W₀ for families that are made from it, when the statistics do not have it.
+    max_iterations : int, default 20
+        Rounds over all halves, for families that are not linear as they stand.
+    tol : float, default 1e-4
+        Stop when a round lowers the objective by less than `tol` of ‖Z‖².
+    rng : int, SeedSequence, Generator, Key or None, default 0
+        For random starts. The bases come from the family's own seed.
+
+    Returns
+    -------
+    FitResult
+
+    Raises
+    ------
+    InvalidValueError, InvalidTypeError, NonFiniteError
+        Arguments that do not fit.
+
+    Warns
+    -----
+    ConvergenceWarning
+        `max_iterations` rounds were not enough; the result is the best so far.
+
+    Notes
+    -----
+    One alternating loop serves every multilinear family: each half-step is a linear least-squares problem, solved
+    from C and R, so the objective never rises.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rpcls.adapters import LayerStatistics, SpaRTA, fit
+    >>> rng = np.random.default_rng(0)
+    >>> X, T = rng.standard_normal((200, 30)), rng.standard_normal((20, 30))
+    >>> s = LayerStatistics(30, 20).update(X, X @ T.T)
+    >>> result = fit(s, SpaRTA(density=0.5, seed=1))
+    >>> result.parameters, result.explained > 0.4
+    (300, True)
+    """
+    if not isinstance(statistics, LayerStatistics):
+        raise InvalidTypeError(f"statistics must be LayerStatistics, got {type(statistics).__name__}")
+    check_family(family)
+    most, goal, key = count(max_iterations, "max_iterations"), number(tol, "tol"), Key.of(rng)
+    o, i = statistics.out_features, statistics.in_features
+    W0 = statistics.weight
+    if weight is not None:
+        if W0 is not None:
+            raise InvalidValueError("weight must be None: the statistics have one already")
+        W0 = matrix(weight, "weight", (o, i), "(out_features, in_features)")
+    layer = Layer(o, i, W0)
+    model = family.bind(layer)
+    f = _seen_by(model, statistics.objective(ridge, preserve))
+    done = model.own_fit(f, key, most, goal) or _alternate(model, f, key, most, goal)
+    if not done.converged:
+        warn(
+            f"{most} rounds of {type(family).__name__} were not enough for tol = {goal:g}; the result is the best so "
+            "far. Raise max_iterations or tol.",
+            ConvergenceWarning,
+        )
+    parameters = sum(v.size for v in done.theta.values() if v.dtype.kind == "f")
+    return FitResult(
+        family=family,
+        factors=done.theta,
+        explained=_explained(model, statistics, f, done),
+        history=done.history,
+        identifiable=dict(done.ranks),
+        notes=done.notes,
+        parameters=parameters,
+        bytes=4 * parameters,
+        converged=done.converged,
+        layer=layer,
+        _model=model,
+    )
+
+
+def _seen_by(model: Model, f: Quadratic | Projected) -> Quadratic:
+    """The objective in the model's own coordinates: of L where dW = LA, if its A is fixed."""
+    if model.inner is not None:
+        return f.project(model.inner)
+    if isinstance(f, Projected):
+        raise InvalidValueError("this family needs all of C and R, and thin statistics keep P and Q only")
+    return f
+
+
+def _explained(model: Model, statistics: LayerStatistics, f: Quadratic, done: Fitted) -> float:
+    if not f.energy > 0:
+        return 0.0
+    plain = _seen_by(model, statistics.objective())
+    return 1.0 - plain.value(model.seen(done.theta)) / f.energy
+
+
+def _alternate(model: Model, f: Quadratic, key: Key, max_iterations: int, tol: float) -> Fitted:
+    """Solve for one part of θ after the other until a round gains little."""
+    theta = model.start(key)
+    names = model.halves_in_order
+    history: list[float] = [f.value(model.seen(theta))]
+    ranks: dict[str, tuple[int | None, int]] = {}
+    converged = False
+    for _ in range(max_iterations):
+        before = history[-1]
+        for name in names:
+            half = model.halves(theta)[name]()
+            step = half.solve(f, theta[name])
+            if step.value <= history[-1]:  # else rounding: the last θ was as good
+                theta = {**theta, name: step.theta}
+                history.append(step.value)
+            else:
+                history.append(history[-1])
+            ranks[name] = step.rank, half.size
+        if len(names) == 1 or before - history[-1] <= tol * max(f.energy, 0.0):
+            converged = True
+            break
+    return Fitted(theta, tuple(history), ranks, rank_notes(ranks), converged)

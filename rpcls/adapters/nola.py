@@ -1,0 +1,234 @@
+"""NOLA: both factors of a LoRA are random combinations of many random matrices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..errors import InvalidValueError
+from ..random import Key
+from . import systems
+from .arrays import count, matrix, plain
+from .bases import uniform
+from .family import Family, Layer, Model, Theta
+from .linear import Linear, Step
+from .lowrank import scale_of
+from .quadratic import Quadratic
+from .vera import kaiming
+
+__all__ = ["NOLA"]
+
+_CHUNK_BYTES = 128 << 20  # of float64 made from the kept float32 at a time
+
+
+@dataclass(frozen=True)
+class NOLA(Family):
+    """dW = (α/r)(Σ bⱼBⱼ)(A₀ + Σ aᵢAᵢ) for random Aᵢ (r, i) and Bⱼ (o, r); only a and b are fitted [1]_.
+
+    b: ⟨BⱼP, Bⱼ'⟩ with P = ACAᵀ, right-hand side ⟨Bⱼ, RAᵀ⟩; a: ⟨(BᵀB)Aᵢ, Aᵢ'C⟩, right-hand side ⟨Aᵢ, Bᵀ(R − BA₀C)⟩. b is
+    first: it is zero at the start, and A₀ is not.
+
+    Parameters
+    ----------
+    a_size, b_size : int
+        k and l, how many Aᵢ and Bⱼ.
+    rank : int
+        r.
+    alpha : float, optional
+        α; r by default.
+    seed : int, default 0
+        Of all bases: Aᵢ and Bⱼ uniform on ±1/√k and ±1/√l, A₀ uniform on ±√(6/i).
+    A : (k, r, i) array_like, optional
+        The Aᵢ themselves.
+    B : (l, o, r) array_like, optional
+        The Bⱼ themselves.
+    A0 : (r, i) array_like, optional
+        The frozen A₀ itself.
+
+    Notes
+    -----
+    Factors: "b" (l,), "a" (k,). Drawn bases are kept in float32, which holds them exactly: 4r(k·i + l·o) bytes; the
+    products AᵢC^½ are kept in float64, 8kri bytes. Cost: 2kri² flops once, then k²ri + l²or in a round.
+
+    References
+    ----------
+    .. [1] S. A. Koohpayegani et al., "NOLA: compressing LoRA using linear combination of random basis",
+       arXiv:2310.02556.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rpcls.adapters import NOLA, LayerStatistics, fit
+    >>> s = LayerStatistics.from_delta(np.random.default_rng(0).standard_normal((12, 10)))
+    >>> result = fit(s, NOLA(a_size=20, b_size=30, rank=2))
+    >>> result.parameters, result.explained > 0.1
+    (50, True)
+    """
+
+    a_size: int
+    b_size: int
+    rank: int
+    alpha: float | None = None
+    seed: int = 0
+    A: Any = field(default=None, repr=False, compare=False)
+    B: Any = field(default=None, repr=False, compare=False)
+    A0: Any = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        count(self.a_size, "a_size")
+        count(self.b_size, "b_size")
+        scale_of(self.alpha, count(self.rank, "rank"))
+
+    def bind(self, layer: Layer) -> Model:
+        (o, i), r, key = layer.shape, self.rank, Key.of(self.seed)
+        A0 = kaiming(key.fold(0), (r, i)) if self.A0 is None else matrix(self.A0, "A0", (r, i), "(rank, in_features)")
+        A = _Stack.of(self.A, "A", (self.a_size, r, i), key.fold(1))
+        B = _Stack.of(self.B, "B", (self.b_size, o, r), key.fold(2))
+        return _NOLA(A0, A, B, scale_of(self.alpha, r))
+
+
+class _Stack:
+    """Many matrices of one shape, (k, p, q), kept narrow and used in float64 a chunk at a time."""
+
+    def __init__(self, array: np.ndarray, scale: float) -> None:
+        self.array, self.scale, self.shape = array, scale, array.shape
+
+    @classmethod
+    def of(cls, given: Any, name: str, shape: tuple[int, int, int], key: Key) -> _Stack:
+        if given is None:
+            return cls(uniform(key, shape, np.float32), 1 / math.sqrt(shape[0]))
+        array = plain(given, name)
+        if array.shape != shape:
+            raise InvalidValueError(f"{name} must have shape {shape}, got {array.shape}")
+        if array.dtype != np.float32:
+            array = array.astype(np.float64)
+        if not np.isfinite(array).all():
+            raise InvalidValueError(f"{name} must be finite")
+        return cls(array, 1.0)
+
+    def chunks(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Slices of k, and those matrices in float64, unscaled."""
+        k, p, q = self.shape
+        step = max(1, _CHUNK_BYTES // (8 * p * q))
+        for start in range(0, k, step):
+            here = slice(start, min(k, start + step))
+            yield here, self.array[here].astype(np.float64)
+
+    def combine(self, theta: np.ndarray) -> np.ndarray:
+        """Σ θₖ Gₖ, (p, q)."""
+        k, p, q = self.shape
+        out = np.zeros(p * q)
+        for here, part in self.chunks():
+            out += theta[here] @ part.reshape(-1, p * q)
+        return self.scale * out.reshape(p, q)
+
+    def inner(self, G: np.ndarray) -> np.ndarray:
+        """⟨Gₖ, G⟩ for every k."""
+        return self.scale * np.concatenate([part.reshape(len(part), -1) @ G.reshape(-1) for _, part in self.chunks()])
+
+
+class _NOLA(Model):
+    halves_in_order = ("b", "a")
+
+    def __init__(self, A0: np.ndarray, A: _Stack, B: _Stack, scale: float) -> None:
+        self.A0, self.A, self.B, self.scale = A0, A, B, scale
+        self._rooted: tuple[np.ndarray, np.ndarray] | None = None
+
+    def start(self, key: Key) -> Theta:
+        return {"b": np.zeros(self.B.shape[0]), "a": np.zeros(self.A.shape[0])}
+
+    def left(self, theta: Theta) -> np.ndarray:
+        """Σ bⱼBⱼ."""
+        return self.B.combine(theta["b"])
+
+    def right(self, theta: Theta) -> np.ndarray:
+        """A₀ + Σ aᵢAᵢ."""
+        return self.A0 + self.A.combine(theta["a"])
+
+    def halves(self, theta: Theta) -> Mapping[str, Callable[[], Linear]]:
+        return {"b": lambda: _Left(self, self.right(theta)), "a": lambda: _Right(self, self.left(theta))}
+
+    def seen(self, theta: Theta) -> np.ndarray:
+        return self.scale * (self.left(theta) @ self.right(theta))
+
+    def rooted(self, C: np.ndarray) -> np.ndarray:
+        """AᵢC^½, (k, r, i) without the stack's scale; kept for the C that was asked for last."""
+        if self._rooted is None or self._rooted[0] is not C:
+            root = systems.root(C)
+            k, r, i = self.A.shape
+            out = np.empty((k, r, root.shape[1]))
+            for here, part in self.A.chunks():
+                np.matmul(part.reshape(-1, i), root, out=out[here].reshape(-1, root.shape[1]))
+            self._rooted = C, out
+        return self._rooted[1]
+
+
+class _Left(Linear):
+    """dW = s·(Σ bⱼBⱼ)·A."""
+
+    def __init__(self, model: _NOLA, A: np.ndarray) -> None:
+        self.stack, self.A, self.scale = model.B, A, model.scale
+        self.theta_shape = (self.stack.shape[0],)
+        self.shape = self.stack.shape[1], A.shape[1]
+
+    def apply(self, theta: np.ndarray) -> np.ndarray:
+        return self.scale * (self.stack.combine(theta) @ self.A)
+
+    def adjoint(self, G: np.ndarray) -> np.ndarray:
+        return self.scale * self.stack.inner(G @ self.A.T)
+
+    def gram(self, C: np.ndarray, block: np.ndarray | None = None) -> np.ndarray:
+        root = systems.root(self.A @ C @ self.A.T)
+        k, o, _ = self.stack.shape
+        M = np.zeros((k, k))
+        step = max(1, _CHUNK_BYTES // (8 * k * len(root)))
+        for start in range(0, o, step):
+            part = self.stack.array[:, start : start + step].astype(np.float64) @ root
+            flat = part.reshape(k, -1)
+            M += flat @ flat.T
+        M *= (self.scale * self.stack.scale) ** 2
+        return M if block is None else M[np.ix_(block, block)]
+
+
+class _Right(Linear):
+    """dW = s·B·(A₀ + Σ aᵢAᵢ)."""
+
+    def __init__(self, model: _NOLA, B: np.ndarray) -> None:
+        self.model, self.stack, self.B, self.scale = model, model.A, B, model.scale
+        self.theta_shape = (self.stack.shape[0],)
+        self.shape = len(B), self.stack.shape[2]
+
+    @property
+    def offset(self) -> np.ndarray:
+        return self.scale * (self.B @ self.model.A0)
+
+    def apply(self, theta: np.ndarray) -> np.ndarray:
+        return self.scale * (self.B @ self.stack.combine(theta))
+
+    def adjoint(self, G: np.ndarray) -> np.ndarray:
+        return self.scale * self.stack.inner(self.B.T @ G)
+
+    def gram(self, C: np.ndarray, block: np.ndarray | None = None) -> np.ndarray:
+        rooted = self.model.rooted(C)
+        left = systems.root(self.B.T @ self.B).T
+        k, _, i = rooted.shape
+        M = np.zeros((k, k))
+        step = max(1, _CHUNK_BYTES // (8 * k * max(1, len(left))))
+        for start in range(0, i, step):
+            flat = np.matmul(left, rooted[:, :, start : start + step]).reshape(k, -1)
+            M += flat @ flat.T
+        M *= (self.scale * self.stack.scale) ** 2
+        return M if block is None else M[np.ix_(block, block)]
+
+    def solve(self, f: Quadratic, start: np.ndarray | None = None) -> Step:
+        s, A0 = self.scale, self.model.A0
+        BR, BB, A0C = self.B.T @ f.R, self.B.T @ self.B, A0 @ f.C
+        rhs = s * self.stack.inner(BR - s * (BB @ A0C))
+        M = self.gram(f.C)
+        theta, rank = systems.solve(M, rhs)
+        value = f.energy + s * s * float(np.vdot(BB @ A0C, A0)) - 2 * s * float(np.vdot(BR, A0))
+        return Step(theta, value + float(theta @ (M @ theta) - 2 * (theta @ rhs)), rank)

@@ -1,0 +1,54 @@
+"""What ``solver="auto"`` stands for: the cheapest safe way by the plan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .multipass import Direct, NormalEquations, SketchAndPrecondition
+from .planning import plan
+from .sources import Source
+
+__all__ = ["automatic"]
+
+
+def automatic(source: Source, rtol: float | None, *, sketched: bool) -> tuple[Any, int | None]:
+    """The solver value and the sketch size that it is given.
+
+    Parameters
+    ----------
+    source : Source
+    rtol : float or None
+    sketched : bool
+        Whether the caller named a sketch, and so wants one used.
+    """
+    if not source.rereadable:
+        return Direct(), None
+    condition = None if rtol is not None or sketched else guessed_condition(source)
+    way = plan(
+        source.shape, rtol=rtol, dtype=source.dtype, nnz=source.stored, n_rhs=source.n_rhs, condition=condition
+    ).choice
+    if way.solver == "normal":
+        return NormalEquations(), None
+    if way.solver == "direct" and not sketched:
+        return Direct(), None
+    return SketchAndPrecondition(route="auto" if way.route is None else way.route), way.sketch_size  # type: ignore
+
+
+def guessed_condition(source: Source) -> float | None:
+    """The condition number of 2n rows from all over A, with columns of unit norm; None where the source offers none.
+
+    A guess, which decides what is tried first and nothing else.
+    """
+    rows = source.some_rows(2 * source.n_columns)
+    if rows is None or not np.isfinite(rows).all():
+        return None
+    if source.intercept:
+        rows -= rows.mean(axis=0)
+    norms = np.linalg.norm(rows, axis=0)
+    if not (norms.all() and np.isfinite(norms).all()):
+        return None
+    rows /= norms
+    values = np.linalg.eigvalsh(rows.T @ rows)
+    return float(np.sqrt(values[-1] / values[0])) if values[0] > 0 else None

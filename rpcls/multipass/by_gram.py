@@ -1,0 +1,79 @@
+"""The solve by BLAS 3: the Gram matrix of AR⁻¹, R from a sketch, and refinement from explicit residuals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..factor import Factor
+from ..linalg import times_power
+from .posed import FINE, Posed
+
+__all__ = ["refine", "solve_gram"]
+
+_SETTLED = 1e-11  # backward error from which one more refinement is known to reach rounding
+_MOST = 4
+
+
+def solve_gram(
+    posed: Posed, factor: Factor, *, plain: bool, extra: bool = False
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """x from (AR⁻¹)ᵀ(AR⁻¹) y = (AR⁻¹)ᵀb, refined; `plain`: from AᵀA with its columns at unit norm.
+
+    W = AR⁻¹ has singular values near one whatever those of A, so its Gram matrix keeps every digit; the triangular
+    solve is backward stable row by row, and x = R⁻¹y as good as Householder QR after one refinement.
+
+    Returns
+    -------
+    x, h, converged
+        As `refine`; False also when the Gram matrix is not positive definite.
+    """
+    from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
+    M, z = posed.gram(None if plain else factor.triangle)
+    e = factor.exponents[:, None]
+    if plain:
+        M = times_power(M, -e - e.T)
+    try:
+        C = cho_factor(M, check_finite=False)
+    except LinAlgError:
+        return np.zeros_like(z), np.zeros_like(z), False
+
+    def from_gradient(g: np.ndarray) -> np.ndarray:
+        if plain:
+            return times_power(cho_solve(C, times_power(g, -e), check_finite=False), -e)
+        return factor.half(cho_solve(C, factor.half_transpose(g), check_finite=False))
+
+    x = from_gradient(z) if plain else factor.half(cho_solve(C, z, check_finite=False))
+    return refine(posed, factor, x, from_gradient, extra=extra)
+
+
+def refine(
+    posed: Posed, factor: Factor, x: np.ndarray, step: Callable[[np.ndarray], np.ndarray], *, extra: bool
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """x ← x + step(Aᵀ(b − Ax)) until the backward error is at the rounding level; one more time if `extra`.
+
+    Returns
+    -------
+    x : (n, k) array
+    h : (n, k) array
+        PᵀAᵀ(b − Ax) before the last step.
+    converged : bool
+    """
+    previous = np.full(posed.k, np.inf)
+    for _ in range(_MOST + extra):
+        g = posed.gradient(x)
+        h = factor.half_transpose(g)
+        error = posed.backward_error(factor, x, h)
+        if np.all(error <= FINE * posed.unit) and not extra:
+            return x, h, True
+        x = x + step(g)
+        if np.all(error <= _SETTLED):
+            if not extra:
+                return x, h, True
+            extra = False
+        elif np.any(error > previous / 2):
+            break
+        previous = error
+    return x, h, False

@@ -1,0 +1,145 @@
+"""Conjugate gradients on PᵀAᵀAP in stages, each begun from a residual that was formed explicitly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from ..factor import Factor
+from ..linalg import times_power
+from .posed import FINE, Posed
+
+__all__ = ["conjugate_gradients", "staged"]
+
+_STAGES = 10
+_MOST = 100  # iterations of a stage
+_TEST_EVERY = 3
+_STAGE_GAIN = 1e-4
+
+
+def conjugate_gradients(
+    normal: Callable[[np.ndarray], np.ndarray],
+    h: np.ndarray,
+    stop: Callable[[int, np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+    most: int = _MOST,
+) -> tuple[np.ndarray, int]:
+    """Solve My = h for k columns at once, M positive definite, from y = 0.
+
+    Parameters
+    ----------
+    normal : function of p (r, k)
+        Mp.
+    stop : function of the number of iterations, the norms of the last updates (k,), y and the residual h − My
+        Which columns are done, (k,).
+
+    Returns
+    -------
+    y : (r, k) array
+    iterations : int
+    """
+    y, rho, p = np.zeros_like(h), h.copy(), h.copy()
+    gamma = np.sum(rho * rho, axis=0)
+    done = gamma == 0
+    iterations = 0
+    while iterations < most and not done.all():
+        Mp = normal(p)
+        iterations += 1
+        curvature = np.sum(p * Mp, axis=0)
+        alive = ~done & (curvature > 0)
+        step = np.divide(gamma, curvature, out=np.zeros_like(gamma), where=alive)
+        y += step * p
+        rho -= step * Mp
+        new = np.sum(rho * rho, axis=0)
+        done |= stop(iterations, step * np.linalg.norm(p, axis=0), y, rho) | ~alive | (new == 0)
+        p = rho + np.divide(new, gamma, out=np.zeros_like(gamma), where=gamma > 0) * p
+        gamma = new
+    return y, iterations
+
+
+def staged(
+    posed: Posed,
+    factor: Factor,
+    x: np.ndarray,
+    enough: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+    *,
+    extra: bool = False,
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Refine x until the backward error is at the rounding level, or `enough(x, h)` says so, column by column.
+
+    The first stage stops when updates are lost in the rounding error of the residual that it began from; the later
+    ones, each with a fresh residual, on the backward error [1]_.
+
+    Parameters
+    ----------
+    posed : Posed
+    factor : Factor
+        Of the sketch.
+    x : (n, k) array
+        The minimiser of the sketched problem. Conjugate gradients from zero instead would lose digits.
+    enough : function, optional
+        Of x (n, k) and h (r, k): which columns are accurate enough, (k,).
+    extra : bool, default False
+        One more refinement at the end.
+
+    Returns
+    -------
+    x : (n, k) array
+    h : (r, k) array
+        PᵀAᵀ(b − Ax): the explicit one, or the recurrence's for an x that was `enough`.
+    converged : bool
+
+    References
+    ----------
+    .. [1] E. N. Epperly, M. Meier, Y. Nakatsukasa, "Fast randomized least-squares solvers can be just as accurate and
+       stable as classical direct solvers", arXiv:2406.03468.
+    """
+    unit = posed.unit
+
+    def normal(p: np.ndarray) -> np.ndarray:
+        return factor.half_transpose(posed.normal(factor.half(p)))
+
+    previous, before = np.full(posed.k, math.inf), np.full(posed.k, math.inf)
+    for stage in range(_STAGES + 1):
+        h = factor.half_transpose(posed.gradient(x))
+        error = posed.backward_error(factor, x, h, bound=stage == 0)
+        fine = error <= FINE * unit
+        if enough is not None:
+            fine |= enough(x, h)
+        size = np.linalg.norm(times_power(x, factor.exponents[:, None]), axis=0)
+        stuck = (error > previous / 2) & (size > before / 2)
+        if fine.all() or stage == _STAGES or (stage > 1 and np.all(fine | stuck)):
+            break
+        previous, before = error, size
+        floor = 10 * unit * (factor.norm * size + 0.04 * factor.condition * posed.residual)
+        found = np.zeros_like(h)
+
+        settled = np.maximum(unit / 2, _STAGE_GAIN * error)
+
+        def stop(
+            iteration: int, update: np.ndarray, y: np.ndarray, rho: np.ndarray,
+            x: np.ndarray = x, stage: int = stage, floor: np.ndarray = floor,
+            found: np.ndarray = found, settled: np.ndarray = settled,
+        ) -> np.ndarray:  # fmt: skip
+            if enough is not None:
+                done = enough(x + factor.half(y), rho)
+                if done.any():
+                    found[:, done] = rho[:, done]
+                    return done
+            if stage == 0:
+                return update <= floor
+            if iteration % _TEST_EVERY:
+                return np.zeros(posed.k, bool)
+            return posed.backward_error(factor, x, rho, bound=True) <= settled
+
+        h[:, fine] = 0.0
+        y, _ = conjugate_gradients(normal, h, stop)
+        x = x + factor.half(y)
+        if enough is not None and np.all(fine | found.any(axis=0)):
+            return x, found, True
+    if extra:
+        size = np.linalg.norm(h, axis=0)
+        y, _ = conjugate_gradients(normal, h, lambda i, update, y, rho: np.linalg.norm(rho, axis=0) <= 0.01 * size)
+        x = x + factor.half(y)
+    return x, h, bool(np.all((error <= 10 * unit) | fine))

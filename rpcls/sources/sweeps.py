@@ -1,0 +1,168 @@
+"""The sweeps of the solvers that go back to the rows: Aᵀ(b − AX), AᵀAP and the Gram matrix of AR⁻¹.
+
+All take the problem as it is posed: rows weighted, and less their means where the source has an intercept, block by
+block in float64. No copy of A is made, and no sum depends on the number of workers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InvalidValueError
+from ..kernels import lanes
+
+if TYPE_CHECKING:
+    from .base import Rows, Source
+
+__all__ = ["gram", "residual"]
+
+_PANEL_BYTES = 1 << 20  # of rows that are copied to be centred or reordered: they stay in the second-level cache
+_FEW = 4  # right-hand sides up to which a row that meets them one by one is read from memory only once
+_GRAM_ROWS = 4096  # rows of a block for BLAS 3
+
+
+def residual(source: Source, X: np.ndarray, *, rhs: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(‖B − AX‖² (k,), Aᵀ(B − AX) (n, k)) for X (n, k), with B = b, or B = 0 of X's width where `rhs` is False."""
+    k = X.shape[1]
+    out, squares = np.zeros((k, source.n_columns)), np.zeros(k)
+    task = _few if k <= _FEW else _many
+    for rows in source.blocks():
+        if k > _FEW and isinstance(rows.A, np.ndarray):
+            cuts, workers = [(0, rows.count)], 1  # BLAS has threads of its own
+        else:
+            cuts, workers = lanes.row_cuts(rows.count, 1, out.nbytes), source.workers
+        b = rows.b if rhs else np.empty((0, k), rows.b.dtype)
+        means = _means(source, k, rhs)
+        parts = lanes.run(
+            _sparse if not isinstance(rows.A, np.ndarray) else task,
+            [(rows, b, means, X, *cut) for cut in cuts],
+            workers,
+        )
+        for part, part_squares in parts:
+            out += part
+            squares += part_squares
+    return squares, out.T
+
+
+def _means(source: Source, k: int, rhs: bool) -> tuple[np.ndarray, np.ndarray] | None:
+    """(ā, b̄) that the rows are less, if any; b̄ is zero where B is."""
+    if not source.intercept:
+        return None
+    if source.means is None:
+        raise InvalidValueError("a source with an intercept knows its means after a compress sweep; call that first")
+    a_mean, b_mean = source.means
+    return a_mean, np.atleast_1d(np.asarray(b_mean, np.float64)) if rhs else np.zeros(k)
+
+
+def _few(rows: Rows, b: np.ndarray, means: Any, X: np.ndarray, first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    from ..kernels.cpu.gradient import gradient
+
+    Xt = np.ascontiguousarray(X.T)
+    out, squares = np.zeros(Xt.shape), np.zeros(len(Xt))
+    weight = np.empty(0) if rows.weight is None else rows.weight
+    if rows.A.flags.c_contiguous and means is None:
+        gradient(rows.A, np.ascontiguousarray(b), weight, Xt, first, stop, out, squares)
+        return out, squares
+    step = max(1, _PANEL_BYTES // (64 * rows.A.itemsize * rows.A.shape[1])) * 64  # whole runs of the kernel
+    for i in range(first, stop, step):
+        j = min(i + step, stop)
+        A, right = np.ascontiguousarray(rows.A[i:j]), np.ascontiguousarray(b[i:j])
+        if means is not None:
+            A, right = A - means[0], right - means[1] if len(b) else right
+        gradient(A, right, weight[i:j], Xt, 0, j - i, out, squares)
+    return out, squares
+
+
+def _many(rows: Rows, b: np.ndarray, means: Any, X: np.ndarray, first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    out, squares = np.zeros(X.shape), np.zeros(X.shape[1])
+    for i in range(first, stop, _GRAM_ROWS):
+        j = min(i + _GRAM_ROWS, stop)
+        A = rows.A[i:j].astype(np.float64, copy=False)
+        right = b[i:j].astype(np.float64, copy=False)
+        if means is not None:
+            A, right = A - means[0], right - means[1] if len(b) else right
+        r = (right - A @ X) if len(b) else -(A @ X)
+        wr = r if rows.weight is None else r * rows.weight[i:j, None]
+        squares += np.einsum("ij,ij->j", r, wr)
+        out += A.T @ wr
+    return out.T, squares
+
+
+def _sparse(
+    rows: Rows, b: np.ndarray, means: Any, X: np.ndarray, first: int, stop: int
+) -> tuple[np.ndarray, np.ndarray]:
+    from ..kernels.cpu.csr import gradient
+
+    k, A = X.shape[1], rows.A
+    Xt = np.ascontiguousarray(X.T)
+    out, squares, totals = np.zeros(Xt.shape), np.zeros(k), np.zeros(k)
+    weight = np.empty(0) if rows.weight is None else rows.weight
+    shift = np.zeros(k) if means is None else means[1] - means[0] @ X
+    b = np.ascontiguousarray(b)
+    gradient(A.data, A.indices, A.indptr, b, weight, Xt, shift, first, stop, out, squares, totals)
+    if means is not None:
+        out -= np.multiply.outer(totals, means[0])
+    return out, squares
+
+
+def gram(source: Source, R: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """(WᵀW (n, n), Wᵀb (n, k)) for W = AR⁻¹ by triangular solves, R upper triangular (n, n); W = A where R is None."""
+    from scipy.linalg import blas  # all by one library: NumPy's and SciPy's BLAS have threads that hinder one another
+
+    n, k = source.n_columns, source.n_rhs
+    means = _means(source, k, True)
+    total, Wtb = np.zeros((n, n), order="F"), np.zeros((n, k), order="F")
+    R = None if R is None else np.asfortranarray(R)
+    for rows in source.blocks():
+        step = rows.count if R is None and _untouched(rows, means) else _GRAM_ROWS
+        for i in range(0, rows.count, max(step, 1)):
+            j = min(i + step, rows.count)
+            W, b = _weighted(rows, means, i, j)
+            right = np.asfortranarray(b)
+            if R is None and W.flags.f_contiguous and not W.flags.c_contiguous:
+                total = blas.dsyrk(1.0, W, beta=1.0, c=total, trans=1, overwrite_c=1)
+                Wtb = blas.dgemm(1.0, W, right, beta=1.0, c=Wtb, trans_a=1, overwrite_c=1)
+            else:
+                Wt = W.T if W.flags.c_contiguous else np.ascontiguousarray(W).T  # BLAS's order
+                if R is not None:
+                    if not Wt.flags.writeable or np.may_share_memory(Wt, rows.A):
+                        Wt = Wt.copy(order="F")
+                    Wt = blas.dtrsm(1.0, R, Wt, trans_a=1, overwrite_b=1)
+                total = blas.dsyrk(1.0, Wt, beta=1.0, c=total, overwrite_c=1)
+                Wtb = blas.dgemm(1.0, Wt, right, beta=1.0, c=Wtb, overwrite_c=1)
+    if not (np.isfinite(total).all() and np.isfinite(Wtb).all()):
+        _find_non_finite(source)
+    upper = np.triu(total)
+    return upper + np.triu(total, 1).T, Wtb
+
+
+def _find_non_finite(source: Source) -> None:
+    """One more sweep, which raises if it meets NaN or infinity: finite rows may have squares that overflow."""
+    from .base import raise_non_finite
+
+    for rows in source.blocks():
+        A = rows.A if isinstance(rows.A, np.ndarray) else rows.A.data
+        if not (np.isfinite(A).all() and np.isfinite(rows.b).all()):
+            raise_non_finite(rows)
+
+
+def _untouched(rows: Rows, means: Any) -> bool:
+    """Whether BLAS can take the rows where they are."""
+    A = rows.A
+    plain = isinstance(A, np.ndarray) and A.dtype == np.float64 and (A.flags.c_contiguous or A.flags.f_contiguous)
+    return plain and rows.weight is None and means is None
+
+
+def _weighted(rows: Rows, means: Any, i: int, j: int) -> tuple[np.ndarray, np.ndarray]:
+    """√w(A − ā) and √w(b − b̄) of rows i..j, float64; views where nothing is to be done."""
+    block = rows.A[i:j]
+    A = (block if isinstance(block, np.ndarray) else block.toarray()).astype(np.float64, copy=False)
+    b = rows.b[i:j].astype(np.float64, copy=False)
+    if means is not None:
+        A, b = A - means[0], b - means[1]
+    if rows.weight is not None:
+        root = np.sqrt(rows.weight[i:j])[:, None]
+        A, b = A * root, b * root
+    return A, b
