@@ -25,6 +25,9 @@ def automatic(source: Source, rtol: float | None, *, sketched: bool) -> tuple[An
     """
     if not source.rereadable:
         return Direct(), None
+    m, n = source.shape
+    if m is not None and m < n and rtol is None and plan((n, m), dtype=source.dtype).choice.solver != "direct":
+        return SketchAndPrecondition(), None
     condition = None if rtol is not None or sketched else guessed_condition(source)
     way = plan(
         source.shape, rtol=rtol, dtype=source.dtype, nnz=source.stored, n_rhs=source.n_rhs, condition=condition
@@ -41,6 +44,11 @@ def guessed_condition(source: Source) -> float | None:
 
     A guess, which decides what is tried first and nothing else.
     """
+    from scipy.linalg import (
+        blas,
+        eigvalsh,
+    )  # SciPy's BLAS does the rest of the work; NumPy's threads would spin beside it
+
     rows = source.some_rows(2 * source.n_columns)
     if rows is None or not np.isfinite(rows).all():
         return None
@@ -50,5 +58,5 @@ def guessed_condition(source: Source) -> float | None:
     if not (norms.all() and np.isfinite(norms).all()):
         return None
     rows /= norms
-    values = np.linalg.eigvalsh(rows.T @ rows)
+    values = eigvalsh(blas.dsyrk(1.0, rows.T), lower=False, check_finite=False)
     return float(np.sqrt(values[-1] / values[0])) if values[0] > 0 else None

@@ -56,6 +56,11 @@ class Posed:
         self.sweeps += 1
         return self.source.normal(p) + self.ridge * p
 
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Ax, float64, with k columns whatever the source's own right-hand sides are."""
+        self.sweeps += 1
+        return self.source.product(x)
+
     def gram(self, R: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """(AR⁻¹)ᵀ(AR⁻¹) + λR⁻ᵀR⁻¹ and (AR⁻¹)ᵀb."""
         from scipy.linalg import solve_triangular

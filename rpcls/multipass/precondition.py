@@ -19,6 +19,7 @@ from .by_gram import solve_gram
 from .direct import Direct, checked_settings
 from .iterate import staged
 from .posed import Posed, start
+from .underdetermined import minimum_norm
 
 if TYPE_CHECKING:
     from ..compressed import CompressedProblem
@@ -141,6 +142,9 @@ class SketchAndPrecondition:
             )
         began = time.perf_counter()
         if problem is None:
+            wide = self._minimum_norm(source, began)
+            if wide is not None:
+                return wide
             return self._direct(source, "A has too few rows for a sketch to help", 0)
         if problem.exponents != (0, 0) or _extreme(problem):
             return self._direct(source, "the units of A or b are extreme", problem.sweeps)
@@ -238,6 +242,32 @@ class SketchAndPrecondition:
         if not status.ok:
             warn(solution.message, ConvergenceWarning)
         return solution
+
+    def _minimum_norm(self, source: Source, began: float) -> Solution | None:
+        """The answer for many more columns than rows, with the columns sketched; None: leave it to LAPACK."""
+        m, n = source.shape
+        way = None if m is None or not 0 < m < n else precondition_plan((n, m), "cg", None)
+        if way is None or way.sketch_size is None or self.ridge or self.rcond is not None:
+            return None
+        found = minimum_norm(source, way.sketch_size)
+        if found is None:
+            return None
+        one = not source.rhs_shape
+        with np.errstate(over="ignore"):
+            x = found.x.astype(source.dtype)
+        return Solution(
+            x=x[:, 0] if one else x,
+            status=Status.MINIMUM_NORM if found.x.any() else Status.ZERO_GRADIENT,
+            solver=self,
+            sweeps=found.sweeps,
+            residual_norm=float(found.residual[0]) if one else found.residual,
+            condition=found.factor.condition,
+            rank=found.factor.rank,
+            columns=source.columns,
+            sketch=found.operator,
+            timings={"solve": time.perf_counter() - began},
+            details=f"Its rank is {found.factor.rank}, its shape {source.shape}. By conjugate gradients on AAᵀ.",
+        )
 
     def _direct(self, source: Source, reason: str, sweeps: int) -> Solution:
         solution = Direct(self.ridge, self.rcond).solve(None, source)

@@ -55,6 +55,15 @@ class ArraySource(Source):
             return None
         return np.array(self.A[:: self.n_rows // count], np.float64)
 
+    def transposed(self, b: np.ndarray | None) -> ArraySource | None:
+        if not isinstance(self.A, np.ndarray) or self._mapped or self.weight is not None or self.intercept:
+            return None
+        b = np.zeros((self.n_columns, self.n_rhs)) if b is None else b
+        return ArraySource(self.A.T, b, workers=self.workers)
+
+    def right_hand_sides(self) -> np.ndarray:
+        return self.b.astype(np.float64)
+
     def blocks(self) -> Iterator[Rows]:
         step = rows_of_triangle(int(self.intercept) + self.n_columns + self.n_rhs)
         return self._blocks(step * max(1, _BLOCK_BYTES // (8 * self.n_columns * step)))

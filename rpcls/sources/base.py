@@ -211,6 +211,19 @@ class Source(ABC):
         out = np.concatenate(parts) if parts else np.empty((0, X.shape[1]), self.dtype)
         return out if self.rhs_shape else out[:, 0]
 
+    def product(self, X: np.ndarray) -> np.ndarray:
+        """One sweep: AX (m, k) for X (n, k) of any width, float64; without weights or intercept."""
+        parts = [rows.A @ X for rows in self.blocks()]
+        return np.concatenate(parts) if parts else np.empty((0, X.shape[1]))
+
+    def transposed(self, b: np.ndarray | None) -> Source | None:
+        """The source of Aᵀ with right-hand sides b (n, k), or zero; None where the rows are not one plain matrix."""
+        return None
+
+    def right_hand_sides(self) -> np.ndarray:
+        """b (m, k) in float64, of a source that has a transpose."""
+        raise NotImplementedError
+
     def triangle(self) -> tuple[np.ndarray, int]:
         """One sweep: (R, m) with R the float64 triangle of a QR factorisation of the weighted [1, A, b].
 

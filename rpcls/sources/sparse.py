@@ -57,6 +57,15 @@ class SparseSource(Source):
     def stored(self) -> int:
         return int(self.A.nnz)
 
+    def transposed(self, b: np.ndarray | None) -> SparseSource | None:
+        if self.weight is not None or self.intercept:
+            return None
+        b = np.zeros((self.n_columns, self.n_rhs)) if b is None else b
+        return SparseSource(self.A.T, b, workers=self.workers)
+
+    def right_hand_sides(self) -> np.ndarray:
+        return self.b.astype(np.float64)
+
     def blocks(self) -> Iterator[Rows]:
         yield Rows(self.row_offset, self.A, self.b, self.weight, self.columns)
 

@@ -116,9 +116,8 @@ def gram(source: Source, R: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     total, Wtb = np.zeros((n, n), order="F"), np.zeros((n, k), order="F")
     R = None if R is None else np.asfortranarray(R)
     for rows in source.blocks():
-        step = rows.count if R is None and _untouched(rows, means) else _GRAM_ROWS
-        for i in range(0, rows.count, max(step, 1)):
-            j = min(i + step, rows.count)
+        for i in range(0, rows.count, _GRAM_ROWS):
+            j = min(i + _GRAM_ROWS, rows.count)
             W, b = _weighted(rows, means, i, j)
             right = np.asfortranarray(b)
             if R is None and W.flags.f_contiguous and not W.flags.c_contiguous:
@@ -146,13 +145,6 @@ def _find_non_finite(source: Source) -> None:
         A = rows.A if isinstance(rows.A, np.ndarray) else rows.A.data
         if not (np.isfinite(A).all() and np.isfinite(rows.b).all()):
             raise_non_finite(rows)
-
-
-def _untouched(rows: Rows, means: Any) -> bool:
-    """Whether BLAS can take the rows where they are."""
-    A = rows.A
-    plain = isinstance(A, np.ndarray) and A.dtype == np.float64 and (A.flags.c_contiguous or A.flags.f_contiguous)
-    return plain and rows.weight is None and means is None
 
 
 def _weighted(rows: Rows, means: Any, i: int, j: int) -> tuple[np.ndarray, np.ndarray]:
