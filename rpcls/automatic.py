@@ -28,7 +28,9 @@ def automatic(source: Source, rtol: float | None, *, sketched: bool) -> tuple[An
     m, n = source.shape
     if m is not None and m < n and rtol is None and plan((n, m), dtype=source.dtype).choice.solver != "direct":
         return SketchAndPrecondition(), None
-    condition = None if rtol is not None or sketched else guessed_condition(source)
+    condition = None
+    if rtol is None and not sketched:
+        condition = guessed_condition(source) if source.stored is None else 1.0  # to find out costs little
     way = plan(
         source.shape, rtol=rtol, dtype=source.dtype, nnz=source.stored, n_rhs=source.n_rhs, condition=condition
     ).choice

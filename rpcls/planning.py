@@ -117,7 +117,8 @@ def plan(
         Right-hand sides.
     condition : float, optional
         What the condition number of A is thought to be, with columns of unit norm; at 10⁴ or less, the normal equations
-        are safe (they verify it). `rpcls.lstsq` guesses it from a few rows of an array.
+        are safe (they verify it). `rpcls.lstsq` guesses it from a few rows of an array; with a sparse A it hopes for
+        the best, since trying costs little.
 
     Returns
     -------
@@ -156,7 +157,7 @@ def plan(
         if nnz is None:
             ways.append(work.gram())
         ways.append(work.cg(rtol))
-        if condition is not None and condition <= NORMAL_CONDITION and nnz is None:
+        if condition is not None and condition <= NORMAL_CONDITION:
             ways.append(work.normal())
     if nnz is not None and m is not None and m > n:
         ways = [way for way in ways if way.solver != "direct"] or ways  # LAPACK would fill in what is zero
@@ -203,8 +204,11 @@ class _Work:
         )  # fmt: skip
 
     def normal(self) -> PlannedSolver:
-        flops = 1.0 * self.m * self.n * (self.n + 2 * self.k)
-        seconds = flops * self.rates.at("blas3", self.n) + self.iteration()
+        if self.nnz is None:
+            gram = 1.0 * self.m * self.n * (self.n + 2 * self.k) * self.rates.at("blas3", self.n)
+        else:  # every entry meets the entries of its own row
+            gram = self.rates.entry * self.nnz * (1 + self.nnz / max(self.m, 1)) + self.n**3 / 3 * 1e-10
+        seconds = gram + self.iteration()
         return PlannedSolver("normal", None, None, 2, seconds)
 
     def cg(self, rtol: float | None) -> PlannedSolver:

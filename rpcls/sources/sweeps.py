@@ -109,32 +109,69 @@ def _sparse(
 
 def gram(source: Source, R: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """(WᵀW (n, n), Wᵀb (n, k)) for W = AR⁻¹ by triangular solves, R upper triangular (n, n); W = A where R is None."""
-    from scipy.linalg import blas  # all by one library: NumPy's and SciPy's BLAS have threads that hinder one another
-
     n, k = source.n_columns, source.n_rhs
-    means = _means(source, k, True)
     total, Wtb = np.zeros((n, n), order="F"), np.zeros((n, k), order="F")
-    R = None if R is None else np.asfortranarray(R)
+    means = _means(source, k, True)
     for rows in source.blocks():
-        for i in range(0, rows.count, _GRAM_ROWS):
-            j = min(i + _GRAM_ROWS, rows.count)
-            W, b = _weighted(rows, means, i, j)
-            right = np.asfortranarray(b)
-            if R is None and W.flags.f_contiguous and not W.flags.c_contiguous:
-                total = blas.dsyrk(1.0, W, beta=1.0, c=total, trans=1, overwrite_c=1)
-                Wtb = blas.dgemm(1.0, W, right, beta=1.0, c=Wtb, trans_a=1, overwrite_c=1)
-            else:
-                Wt = W.T if W.flags.c_contiguous else np.ascontiguousarray(W).T  # BLAS's order
-                if R is not None:
-                    if not Wt.flags.writeable or np.may_share_memory(Wt, rows.A):
-                        Wt = Wt.copy(order="F")
-                    Wt = blas.dtrsm(1.0, R, Wt, trans_a=1, overwrite_b=1)
-                total = blas.dsyrk(1.0, Wt, beta=1.0, c=total, overwrite_c=1)
-                Wtb = blas.dgemm(1.0, Wt, right, beta=1.0, c=Wtb, overwrite_c=1)
+        if R is None and not isinstance(rows.A, np.ndarray):
+            _add_sparse_gram(rows, means, total, Wtb, source.workers)
+        else:
+            total, Wtb = _add_gram(rows, means, None if R is None else np.asfortranarray(R), total, Wtb)
     if not (np.isfinite(total).all() and np.isfinite(Wtb).all()):
         _find_non_finite(source)
     upper = np.triu(total)
     return upper + np.triu(total, 1).T, Wtb
+
+
+def _add_gram(
+    rows: Rows, means: Any, R: np.ndarray | None, total: np.ndarray, Wtb: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The sums with these rows added; the upper triangle of the first."""
+    from scipy.linalg import blas  # all by one library: NumPy's and SciPy's BLAS have threads that hinder one another
+
+    for i in range(0, rows.count, _GRAM_ROWS):
+        j = min(i + _GRAM_ROWS, rows.count)
+        W, b = _weighted(rows, means, i, j)
+        right = np.asfortranarray(b)
+        if R is None and W.flags.f_contiguous and not W.flags.c_contiguous:
+            total = blas.dsyrk(1.0, W, beta=1.0, c=total, trans=1, overwrite_c=1)
+            Wtb = blas.dgemm(1.0, W, right, beta=1.0, c=Wtb, trans_a=1, overwrite_c=1)
+        else:
+            Wt = W.T if W.flags.c_contiguous else np.ascontiguousarray(W).T  # BLAS's order
+            if R is not None:
+                if not Wt.flags.writeable or np.may_share_memory(Wt, rows.A):
+                    Wt = Wt.copy(order="F")
+                Wt = blas.dtrsm(1.0, R, Wt, trans_a=1, overwrite_b=1)
+            total = blas.dsyrk(1.0, Wt, beta=1.0, c=total, overwrite_c=1)
+            Wtb = blas.dgemm(1.0, Wt, right, beta=1.0, c=Wtb, overwrite_c=1)
+    return total, Wtb
+
+
+def _add_sparse_gram(rows: Rows, means: Any, total: np.ndarray, Atb: np.ndarray, workers: int) -> None:
+    """Add these rows' AᵀA and Aᵀb in place, at the cost of the squared entries of each row."""
+    from ..kernels.cpu import csr
+
+    A, n, k = rows.A, total.shape[0], Atb.shape[1]
+    weight = np.empty(0) if rows.weight is None else rows.weight
+    b = np.ascontiguousarray(rows.b)
+
+    def task(first: int, stop: int) -> tuple[np.ndarray, ...]:
+        parts = np.zeros((n, n)), np.zeros((n, k)), np.zeros(n)
+        csr.gram(A.data, A.indices, A.indptr, b, weight, first, stop, *parts)
+        return parts
+
+    G, gb, sums = lanes.add_up(lanes.run(task, lanes.row_cuts(rows.count, n, 8 * n * n), workers))
+    if means is not None:
+        w = np.ones(rows.count) if rows.weight is None else rows.weight
+        a_mean, b_mean = means
+        G += (
+            w.sum() * np.multiply.outer(a_mean, a_mean)
+            - np.multiply.outer(a_mean, sums)
+            - np.multiply.outer(sums, a_mean)
+        )
+        gb += np.multiply.outer(a_mean, w.sum() * b_mean - w @ rows.b) - np.multiply.outer(sums, b_mean)
+    total += G.T
+    Atb += gb
 
 
 def _find_non_finite(source: Source) -> None:

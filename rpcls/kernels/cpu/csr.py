@@ -80,3 +80,25 @@ def gradient(data, indices, indptr, b, weight, X, shift, first, stop, out, squar
             totals[j] += w * r[j]
             for p in range(begin, end):
                 out[j, indices[p]] += w * r[j] * data[p]
+
+
+@njit(nogil=True, cache=True)
+def gram(data, indices, indptr, b, weight, first, stop, out, Atb, sums):
+    """out (n, n) += AᵀWA, the part of it where row ≥ column, Atb (n, k) += AᵀWb and sums (n,) += AᵀW1.
+
+    Over rows first..stop, at the cost of the squared number of entries of each; columns must ascend in a row. An empty
+    weight means W = I.
+    """
+    k = b.shape[1]
+    for row in range(first, stop):
+        w = weight[row] if len(weight) else 1.0
+        begin, end = indptr[row], indptr[row + 1]
+        for p in range(begin, end):
+            column = indices[p]
+            a = np.float64(data[p]) * w
+            sums[column] += a
+            for j in range(k):
+                Atb[column, j] += a * b[row, j]
+            into = out[column]
+            for q in range(begin, p + 1):
+                into[indices[q]] += a * data[q]
