@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _COLOURS = {"CountSketch": "#0072B2", "SparseSign(8)": "#D55E00", "SRHT": "#009E73"}  # Okabe and Ito
 _INK, _SOFT, _PEER = "#222222", "#6b6b6b", "#8a8a8a"
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 10.5,
@@ -69,7 +69,7 @@ def draw(data: dict[str, Any], path: Path) -> None:
     shapes = data["dense"]
     limits = {(check.work, check.shape): check.limit for check in targets.checks(data) if check.unit == "reads"}
     lines = _lines()
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         height = 0.215 * (sum(len(group) for _, group in lines) + len(lines)) + 0.9
         figure = Figure(figsize=(3.3 + 3.0 * len(shapes), height), layout="constrained")
         panels = figure.subplots(1, len(shapes), squeeze=False, sharey=True, sharex=True)[0]

@@ -37,7 +37,7 @@ def _reads(value: float) -> str:
     return f"{value:.2f}" if value < 20 else f"{value:.0f}"
 
 
-def _time(seconds: float) -> str:
+def seconds_shown(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
 
 
@@ -83,12 +83,12 @@ def _targets(data: dict[str, Any]) -> str:
     for check in found:
         works.setdefault(check.work, {})[check.shape] = check
     for shapes, group in groupby(works.items(), key=lambda item: tuple(item[1])):
-        rows = [[work, _target(list(row.values())), *(_judged(row[shape]) for shape in shapes)] for work, row in group]
+        rows = [[work, target(list(row.values())), *(judged(row[shape]) for shape in shapes)] for work, row in group]
         parts.append(table(["work", "target", *map(shown, shapes)], rows))
     return "\n\n".join(parts)
 
 
-def _target(row: list[targets.Check]) -> str:
+def target(row: list[targets.Check]) -> str:
     first = row[0]
     limits = list(dict.fromkeys(f"{check.limit:.4g}" for check in row))
     if len(limits) > 1:
@@ -96,7 +96,7 @@ def _target(row: list[targets.Check]) -> str:
     return f"{'≥' if first.at_least else '≤'} {' / '.join(limits)} {first.unit}"
 
 
-def _judged(check: targets.Check) -> str:
+def judged(check: targets.Check) -> str:
     digits = ".0f" if check.unit == "MiB" or check.measured >= 100 else ".2f"
     value = f"{check.measured:{digits}}"
     return f"{value} met" if check.met else f"**{value} not met**"
@@ -113,11 +113,14 @@ def _times(data: dict[str, Any]) -> str:
         for part in shapes.values():
             if name in part["seconds"]:
                 seconds = median(part["seconds"][name])
-                cells.append(f"{_time(seconds)}, {_reads(seconds / part['read_seconds'])}")
+                cells.append(f"{seconds_shown(seconds)}, {_reads(seconds / part['read_seconds'])}")
             else:
                 cells.append("–")
         rows.append([name, *cells])
-    reads = [f"{_time(p['read_seconds'])}, fastest {_time(p['fastest_read_seconds'])}" for p in shapes.values()]
+    reads = [
+        f"{seconds_shown(p['read_seconds'])}, fastest {seconds_shown(p['fastest_read_seconds'])}"
+        for p in shapes.values()
+    ]
     about = (
         "Median times, and the same in reads of A. float64, C order, d = 4n, as many threads as processors, where the "
         "name does not say otherwise; SciPy's and scikit-learn's sparse products run on one thread, the only way they "
@@ -134,7 +137,7 @@ def _csr(data: dict[str, Any]) -> str:
     rows = []
     for name, times in part["seconds"].items():
         seconds = median(times)
-        rows.append([name, _time(seconds), f"{seconds / part['stored'] * 1e9:.2f}"])
+        rows.append([name, seconds_shown(seconds), f"{seconds / part['stored'] * 1e9:.2f}"])
     about = (
         f"{shown(part['shape'])}, {sparse_rows.PER_ROW} entries a row in as many equal strata of the columns, 32-bit "
         "indices, d = 4n. SciPy's product of a CSC S converts A to CSC on the way; both S are built beforehand."
@@ -148,7 +151,7 @@ def _families(data: dict[str, Any]) -> str:
     part = data["families"]
     rows = []
     for name, times in sorted(part["seconds"].items(), key=lambda item: median(item[1])):
-        rows.append([name, _time(median(times)), _reads(median(times) / part["read_seconds"])])
+        rows.append([name, seconds_shown(median(times)), _reads(median(times) / part["read_seconds"])])
     about = f"compress with d = 4n on {shown(part['shape'])}; LeverageSampling's two sweeps before it included."
     return "\n\n".join(["## All sketches", about, table(["family", "time", "reads of A"], rows)])
 

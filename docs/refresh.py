@@ -1,9 +1,9 @@
-"""Take the figures of a study and of the benchmarks over into README.md and docs/benchmarks.md.
+"""Take the figures of a study and of the benchmarks over into README.md, docs/benchmarks.md, docs/accuracy.md.
 
     rpcls study && python docs/refresh.py [rpcls-study]
 
 Copies the study's table and picture to docs/study/, and rewrites what stands between the markers
-`<!-- NAME:begin -->` and `<!-- NAME:end -->` of both pages. Without a folder it uses the table that is there already.
+`<!-- NAME:begin -->` and `<!-- NAME:end -->` of these pages. Without a folder it uses the table that is there already.
 tests/test_readme.py fails when a page disagrees with the files.
 """
 
@@ -19,13 +19,13 @@ from pathlib import Path
 from rpcls.study.figures import solver_label
 from rpcls.study.findings import Grid, grids, number, seconds
 from rpcls.study.machine import describe_machine
-from rpcls.study.methods import BASELINES, label_of
+from rpcls.study.methods import label_of
 from rpcls.study.table import StudyTable, Summary
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDY = ROOT / "docs" / "study"
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = ("README.md", "docs/benchmarks.md")
+PAGES = ("README.md", "docs/benchmarks.md", "docs/accuracy.md")
 SKETCH = "SparseSign(nnz_per_column=8)"
 _TOLD = ("processor", "cores usable", "Python", "numpy", "scipy", "numba", "BLAS")
 
@@ -43,10 +43,12 @@ def take_over(folder: Path) -> None:
 def sections(page: str) -> dict[str, str]:
     """What belongs between the markers of a page, from the committed files alone."""
     if page == "docs/benchmarks.md":
-        return {name: _result(name, page) for name in ("compress", "which_solver")}
+        return {name: _result(name, page) for name in ("compress", "accuracy", "which_solver")}
     table = StudyTable.from_csv(STUDY / "results.csv")
     machine = json.loads((STUDY / "machine.json").read_text(encoding="utf-8"))
     summary = table.summary()
+    if page == "docs/accuracy.md":
+        return {"ladder": f"{_ladder(summary, table.targets)}\n\n{_about(machine)} Made by `rpcls study`."}
     solvers = _result("which_solver", page).split("\n\n")
     del solvers[1]  # the machine, which matters to timings only
     return {
@@ -54,6 +56,7 @@ def sections(page: str) -> dict[str, str]:
         "costs": f"{_costs(summary, table.targets)}\n\n{_about(machine)}",
         "map": "\n\n".join(solvers),
         "benchmarks": _result("compress", page).partition("\n\n## ")[0],  # the rest is for docs/benchmarks.md
+        "accuracy": _result("accuracy", page).partition("\n\n## ")[0],
     }
 
 
@@ -92,12 +95,14 @@ def _costs(summary: list[Summary], targets: tuple[str, ...]) -> str:
     largest = max(s.d_over_n or 0.0 for s in mine)
     peaks = {(s.solver, s.sketch): s.peak_mib for s in mine if s.d_over_n in (None, largest)}
     lines = [
-        f"| method | sweep | solve | total | error ({targets[0]}) | peak memory above A, d = {largest:.3g}n |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        f"| method | sweeps | first sweep | the rest | total | error ({targets[0]}) "
+        f"| peak memory above A, d = {largest:.3g}n or its own |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    exact = [s for s in mine if s.solver in BASELINES and s.d_over_n is None]
+    alone = [s for s in mine if s.d_over_n is None]
+    alone.sort(key=lambda s: -s.error.median if s.error else 0.0)
     sketched = [s for s in mine if s.d_over_n is not None and abs(s.d_over_n - 4) < 0.01 and s.solver != "partial-raw"]
-    for s in [*exact, *sorted(sketched, key=lambda s: s.sketch or "")]:
+    for s in [*sorted(sketched, key=lambda s: s.sketch or ""), *alone]:
         name = solver_label(s.solver).split(" (")[0] + (f", {label_of(s.sketch)}" if s.sketch else "")
         size = "" if s.d_over_n is None else f", d = {s.d_over_n:.3g}n"
         peak = peaks.get((s.solver, s.sketch))
@@ -105,8 +110,28 @@ def _costs(summary: list[Summary], targets: tuple[str, ...]) -> str:
         if sweep is None:
             solve = None
         total = s.seconds.median if s.seconds else None
-        cells = (seconds(sweep), seconds(solve), seconds(total), number(s.error.median if s.error else None))
+        sweeps = "–" if s.sweeps is None else str(s.sweeps)
+        cells = (sweeps, seconds(sweep), seconds(solve), seconds(total), number(s.error.median if s.error else None))
         lines.append(f"| {name}{size} | {' | '.join(cells)} | {'–' if peak is None else f'{peak:.0f} MiB'} |")
+    return "\n".join(lines)
+
+
+def _ladder(summary: list[Summary], targets: tuple[str, ...]) -> str:
+    """Sweeps, time and error of every method that has no sketch size, on all targets."""
+    by_target = {(s.solver, s.target): s for s in summary if s.d_over_n is None and s.error and s.seconds}
+    names = [name for name, target in by_target if target == targets[0]]
+    names.sort(key=lambda name: -by_target[name, targets[0]].error.median)  # type: ignore[union-attr]
+    lines = [
+        "| method | " + " | ".join(f"{t}: sweeps | time | error" for t in targets) + " |",
+        "| --- |" + " ---: | ---: | ---: |" * len(targets),
+    ]
+    for name in names:
+        cells = []
+        for s in (by_target.get((name, target)) for target in targets):
+            sweeps = "–" if s is None or s.sweeps is None else str(s.sweeps)
+            time, error = (None, None) if s is None or not s.seconds or not s.error else (s.seconds, s.error)
+            cells += [sweeps, seconds(time.median if time else None), number(error.median if error else None)]
+        lines.append(f"| {solver_label(name)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -161,7 +161,7 @@ def test_a_study_of_own_data_writes_everything(data, tmp_path, run):
     for path in folder.iterdir():
         assert str(path) in out and path.stat().st_size > 200
     table = StudyTable.from_csv(folder / "results.csv")
-    assert {r.solver for r in table} == {"full", "robust-partial", "normal", "scipy-cwt", "lapack"}
+    assert {r.solver for r in table} == {"full", "robust-partial", "cholesky", "scipy-cwt", "lapack"}
     assert {r.sketch_size for r in table} == {70, 140, None} and table.targets == ("price",)
     assert out.startswith("price: 2000 × 35, R² =") and "LAPACK gelsd" in out
     assert (folder / "tradeoff.png").read_bytes()[:4] == b"\x89PNG"

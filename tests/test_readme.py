@@ -52,7 +52,7 @@ def refresh() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/benchmarks.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/benchmarks.md", "docs/accuracy.md"])
 def test_figures_are_those_of_the_result_files(refresh, page):
     assert page in refresh.PAGES
     text = (ROOT / page).read_text(encoding="utf-8")
@@ -63,7 +63,7 @@ def test_every_marker_is_filled_by_a_command(refresh):
     for page in refresh.PAGES:
         text = (ROOT / page).read_text(encoding="utf-8")
         assert set(re.findall(r"<!-- (\w+):begin -->", text)) == set(refresh.sections(page))
-    for name in ("compress", "which_solver"):
+    for name in ("compress", "accuracy", "which_solver"):
         assert refresh._result(name, "docs/benchmarks.md").startswith(f"Written by `python benchmarks/{name}.py`.")
 
 
@@ -80,7 +80,9 @@ def test_results_move_into_pages_with_their_links_and_headings(refresh, monkeypa
     assert refresh._result("made", "README.md") == f"Lead.\n\n## Part\n\n![a](benchmarks/results/compress.svg) {rest}"
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/notation.md", "docs/benchmarks.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "docs/notation.md", "docs/benchmarks.md", "docs/accuracy.md"]
+)
 def test_files_that_a_page_links_to_exist(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]

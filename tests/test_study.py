@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from html.parser import HTMLParser
 
 import numpy as np
@@ -14,14 +15,22 @@ import rpcls
 from rpcls import study
 from rpcls.datasets import synthetic
 from rpcls.onepass.base import OnePass
-from rpcls.study import StudyRow, StudyTable
+from rpcls.study import StudyRow, StudyTable, jobs
 from rpcls.study.figures import draw, pareto_front, solver_label
 from rpcls.study.findings import findings, grids, number, seconds
 from rpcls.study.memory import Gauge
-from rpcls.study.methods import label_of, named_sketches, named_solvers
+from rpcls.study.methods import LADDER, label_of, named_sketches, named_solvers
 from rpcls.study.reference import Reference
 
 SMALL = {"repeats": 2, "sketch_sizes": [1.5, 4], "memory": False, "progress": False}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_pauses():
+    """Without the pauses that make timings fair: none is looked at here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs, "_QUIET", 0.0)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +93,31 @@ def test_the_reference_measures_what_the_rows_say(rows):
         assert reference.residual_ratio(x, j) == pytest.approx(ratio, rel=1e-12)
 
 
+@pytest.mark.skipif(np.finfo(np.longdouble).eps >= np.finfo(float).eps, reason="long double is no longer than double")
+def test_the_reference_knows_more_digits_than_float64_has():
+    rng = np.random.default_rng(1)
+    A, b = rng.integers(-9, 10, (40, 4)).astype(float), rng.integers(-99, 100, 40).astype(float)
+    A[:, 3] += A[:, 2] * 99
+    reference = Reference.of(A, b[:, None])
+    assert 1e3 < reference.condition < 1e5
+    exact = rational_solution(A, b)
+    found = [
+        Fraction(float(x)) + Fraction(float(r)) for x, r in zip(reference.X[:, 0], reference.rest[:, 0], strict=True)
+    ]
+    assert all(abs(f - e) < abs(e) * Fraction(1, 10**17) for f, e in zip(found, exact, strict=True))
+
+
+def rational_solution(A, b):
+    """The solution of AᵀAx = Aᵀb by elimination in exact arithmetic."""
+    rows = [[Fraction(int(v)) for v in (*left, right)] for left, right in zip(A.T @ A, A.T @ b, strict=True)]
+    for i, pivot in enumerate(rows):
+        pivot[:] = [v / pivot[i] for v in pivot]
+        for j, row in enumerate(rows):
+            if j != i:
+                row[:] = [v - row[i] * p for v, p in zip(row, pivot, strict=True)]
+    return [row[-1] for row in rows]
+
+
 def test_a_consistent_system_has_no_residual_ratio():
     A = np.random.default_rng(0).standard_normal((60, 4))
     reference = Reference.of(A, A @ np.ones((4, 1)))
@@ -110,7 +144,8 @@ def test_a_rank_deficient_reference_is_of_minimum_norm():
 
 
 def test_every_combination_has_its_rows(table):
-    names = ("full", "partial-raw", "partial", "robust-full", "robust-partial")
+    names = ("full", "partial-raw", "partial", "robust-full", "robust-partial", "combined")
+    own = (*LADDER, "normal")
     for target in ("clean", "noisy"):
         for sketch in ("SparseSign(nnz_per_column=8)", "CountSketch()"):
             for name in names:
@@ -124,8 +159,12 @@ def test_every_combination_has_its_rows(table):
         baselines = [r for r in table.select(target=target) if r.sketch is None]
         found = sorted((r.solver, r.sketch_size, r.repeat) for r in baselines if r.sketch_size)
         assert found == [("scipy-cwt", d, r) for d in (60, 160) for r in (0, 1)]
-        assert sorted(r.solver for r in baselines if not r.sketch_size) == ["lapack", "normal", "normal"]
-    assert len(table) == 2 * (2 * 2 * 2 * 5 + 4 + 3)
+        alone = sorted((r.solver, r.repeat) for r in baselines if not r.sketch_size)
+        assert alone == sorted([("lapack", 0), *((name, r) for name in ("cholesky", *own) for r in (0, 1))])
+        for name in own:
+            rows = table.select(target=target, solver=name)
+            assert [r.seed for r in rows] == ([None, None] if name == "normal" else [0, 1])
+    assert len(table) == 2 * (2 * 2 * 2 * 6 + 4 + 3 + 2 * len(own))
     assert not table.interrupted and not table.failures and table.targets == ("clean", "noisy")
 
 
@@ -145,11 +184,11 @@ def test_times_add_up_and_solvers_of_one_sweep_are_charged_alike(table):
         parts = [s for s in (row.compress_seconds, row.solve_seconds) if s is not None]
         assert row.seconds == pytest.approx(sum(parts)) and row.seconds > 0
     shared = table.select(target="clean", sketch="CountSketch()", sketch_size=60, repeat=0)
-    assert len(shared) == 5 and len({row.compress_seconds for row in shared}) == 1
+    assert len(shared) == 6 and len({row.compress_seconds for row in shared}) == 1
 
 
 def test_baselines_are_what_they_claim(table, data):
-    for name in ("lapack", "normal"):
+    for name in ("lapack", "cholesky"):
         assert all(row.relative_error < 1e-10 for row in table.select(solver=name))
     cwt = [r.relative_error for r in table.select(target="clean", solver="scipy-cwt", sketch_size=160)]
     full = [
@@ -157,6 +196,29 @@ def test_baselines_are_what_they_claim(table, data):
     ]
     assert 0.3 < np.mean(cwt) / np.mean(full) < 3  # the same method with another sketch
     assert min(cwt) > 1e-3
+
+
+def test_the_ladder_goes_from_a_digit_to_all_of_them(table, data):
+    for target in table.targets:
+        for name in LADDER[:-1]:
+            rows = table.select(target=target, solver=name).rows
+            assert all(r.relative_error <= float(name.removeprefix("precondition-")) for r in rows)
+            assert all(r.sketch is None and r.status == "OK" and r.sweeps > 1 for r in rows)
+        for name in ("precondition", "normal", "lapack"):
+            assert all(r.relative_error < 1e-13 for r in table.select(target=target, solver=name))
+    row = table.select(target="clean", solver="precondition-1e-2", repeat=1).rows[0]
+    again = rpcls.lstsq(data.A, data.b, rpcls.SketchAndPrecondition(rtol=1e-2), rng=row.seed)
+    error = np.linalg.norm(data.A @ (again.x - data.x)) / np.linalg.norm(data.A @ data.x)
+    assert (again.sweeps, row.relative_error) == (row.sweeps, pytest.approx(error, rel=1e-8))
+
+
+def test_a_solver_of_a_given_sketch_may_sweep_on_its_own(data):
+    options = {**SMALL, "repeats": 1, "solvers": ["robust-partial", "robust-partial-sweep"], "baselines": []}
+    table = study.run(data.A, data.b, sketches=["SparseSign"], **options)
+    one, two = (table.select(solver=name).rows for name in options["solvers"])
+    assert [(r.sketch_size, r.sweeps) for r in two] == [(60, 2), (160, 2)]
+    assert [r.seed for r in two] == [r.seed for r in one]
+    assert all(b.relative_error <= a.relative_error for a, b in zip(one, two, strict=True))
 
 
 def test_the_problems_say_what_was_made(table):
@@ -214,9 +276,10 @@ def test_a_failing_method_is_a_row_and_the_others_go_on(data):
 
 def test_a_failing_sweep_fails_every_solver_of_it(data, monkeypatch):
     monkeypatch.setattr(rpcls, "compress", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
-    table = study.run(data.A, data.b, sketches=["CountSketch"], baselines=["normal"], **SMALL)
-    assert len(table.failures) == 20 and {r.message for r in table.failures} == {"MemoryError: no message"}
-    assert len(table) == 22
+    options = {**SMALL, "solvers": ["full", "combined", "normal"]}
+    table = study.run(data.A, data.b, sketches=["CountSketch"], baselines=["cholesky"], **options)
+    assert len(table.failures) == 8 and {r.message for r in table.failures} == {"MemoryError: no message"}
+    assert len(table) == 12
 
 
 def test_warnings_become_messages(data):
@@ -262,7 +325,7 @@ A0 = np.arange(40.0).reshape(20, 2)
         ({"sketch_sizes": []}, rpcls.InvalidValueError, "sketch_sizes is empty"),
         ({"sketch_sizes": [2, -1]}, rpcls.InvalidValueError, "positive multiples of n, such as 1.2 or 4, got -1"),
         ({"sketch_sizes": ["2"]}, rpcls.InvalidValueError, "positive multiples of n, such as 1.2 or 4, got '2'"),
-        ({"baselines": ["qr"]}, rpcls.InvalidValueError, "unknown name in baselines: 'qr'; known: normal, scipy-cwt"),
+        ({"baselines": ["qr"]}, rpcls.InvalidValueError, "unknown name in baselines: 'qr'; known: cholesky, scipy-cwt"),
         ({"solvers": ["fast"]}, rpcls.InvalidValueError, "unknown name in solvers: 'fast'; known: full"),
         ({"solvers": []}, rpcls.InvalidValueError, "solvers is empty; known names: full"),
         (
@@ -314,7 +377,7 @@ def test_peak_memory_tells_a_copy_from_a_sketch():
 
 
 def test_memory_is_measured_once_and_put_on_every_repeat(data):
-    options = {**SMALL, "memory": True, "solvers": ["full"], "sketches": ["CountSketch"], "baselines": ["normal"]}
+    options = {**SMALL, "memory": True, "solvers": ["full"], "sketches": ["CountSketch"], "baselines": ["cholesky"]}
     table = study.run(data.A, data.b, **options)
     assert {r.sketch_size for r in table if r.peak_mib is not None} == {160, None}
     assert all(r.peak_mib is not None for r in table.select(sketch_size=160))
@@ -414,6 +477,17 @@ def test_findings_are_computed_from_the_rows():
     assert findings(StudyTable(tuple(rows)))[0][1].endswith("it stays ahead of full up to 4n.")
 
 
+def test_findings_tell_what_full_accuracy_and_less_cost():
+    alone = {"precondition-1e-2": (4e-3, 0.2), "precondition": (2e-15, 0.9), "lapack": (3e-15, 7.0)}
+    rows = [row(), *(row(s, error=e, time=t, sketch=None) for s, (e, t) in alone.items())]
+    rows[1:] = [replace(r, sketch_size=None, d_over_n=None) for r in rows[1:]]
+    sentence = findings(StudyTable(tuple(rows)))[-1][1]
+    assert sentence.startswith(
+        "full accuracy takes precondition 0.900 s (error 2.0e-15), LAPACK gelsd 7.00 s (error 3.0e-15); stopped once "
+        "certified, rtol 1e-2 takes 0.200 s (error 0.00400); "
+    )
+
+
 def test_numbers_for_people():
     assert [number(v) for v in (0.12345, 12, 123.4, 1e-11, 0.0, None)] == ["0.123", "12.0", "123", "1.0e-11", "0", "–"]
     assert [seconds(v) for v in (13.04, 0.25, 0.0042, None)] == ["13.0 s", "0.250 s", "4.20 ms", "–"]
@@ -436,6 +510,16 @@ def test_the_lines_of_a_plot_are_the_medians(table):
     assert any(np.array_equal(line.get_ydata(), wanted) for line in ax.get_lines())
     words = {text.get_text() for text in ax.texts}
     assert {solver_label(s) for s in ("full", "partial", "robust-partial", "scipy-cwt")} <= words
+
+
+def test_the_ladder_of_a_plot_is_a_line_with_names(table):
+    pytest.importorskip("matplotlib")
+    ax = draw(table, "time").axes[0]
+    rungs = [table.select(target="clean", solver=name).summary()[0].error.median for name in LADDER]
+    assert any(np.array_equal(line.get_ydata(), rungs) for line in ax.get_lines())
+    words = {text.get_text() for text in ax.texts}
+    assert {"rtol 1e-3", "precondition", "refined normal equations", "plain normal equations", "LAPACK gelsd"} <= words
+    assert ax.get_ylim()[0] < min(rungs)
 
 
 def test_plot_refuses_what_it_cannot_draw(table, tmp_path):

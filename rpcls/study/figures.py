@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import InvalidValueError, MissingDependencyError
-from .methods import BASELINES, label_of
+from .methods import BASELINES, LADDER, is_rung, label_of
 from .table import Problem, StudyTable, Summary
 
 if TYPE_CHECKING:
@@ -27,8 +27,10 @@ _COLOURS = {
     "robust-full": "#009E73",
     "scipy-cwt": "#222222",
     "partial-debiased": "#CC79A7",
-    "direct": "#56B4E9",
+    "combined": "#56B4E9",
+    "robust-partial-sweep": "#7F3B08",
 }
+_FULL = "#B5005B"  # solvers of rpcls that go back to the rows
 _SPARE = ("#CC79A7", "#56B4E9", "#7F7F00", "#8B4513")
 _LABELS = {
     "full": "full (sketch and solve)",
@@ -37,10 +39,16 @@ _LABELS = {
     "partial": "partial, best-scaled",
     "robust-full": "robust full",
     "robust-partial": "robust partial",
-    "direct": "direct",
+    "robust-partial-sweep": "robust partial, two sweeps",
+    "normal": "refined normal equations",
+    "direct": "direct (QR)",
+    **{name: name.replace("-", ", rtol ", 1) for name in LADDER},
     **{name: baseline.label for name, baseline in BASELINES.items()},
 }
 _MARKERS = "o^sDvP"
+_HEIGHTS = {"size": 3.6, "time": 4.8}  # inches
+_OFFSETS = {"left": (-7, 0), "right": (7, 0), "above": (0, 11)}
+_LEAST = 1e-17  # errors of exactly zero are drawn here
 _INK, _SOFT, _FAINT = "#222222", "#6b6b6b", "#d9d9d9"
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -109,10 +117,12 @@ def draw(table: StudyTable, kind: str = "both") -> Figure:
 
     with matplotlib.rc_context(_STYLE):
         figure = Figure(
-            figsize=(5.6 * len(targets) + 0.8, 3.6 * len(rows) + (1.2 if kind == "time" else 0.6)), layout="constrained"
+            figsize=(5.6 * len(targets) + 0.8, sum(_HEIGHTS[what] for what, _ in rows) + 0.7), layout="constrained"
         )
         figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)  # type: ignore[union-attr]
-        parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]  # so labels in one row do not narrow another
+        heights = [_HEIGHTS[what] for what, _ in rows]
+        parts = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=heights)[:, 0]  # so labels in one row
+        # do not narrow another
         for part, (what, sketch) in zip(parts, rows, strict=True):
             axes = part.subplots(1, len(targets), squeeze=False)[0]
             for ax, target in zip(axes, targets, strict=True):
@@ -187,6 +197,10 @@ class _Look:
             for s in self.drawn_sketches()
             if s
         ]
+        if any(is_rung(s.solver) for s in self.summary):
+            handles.append(
+                Line2D([], [], color=_FULL, marker="D", ms=6, markeredgecolor="white", lw=2.2, label="precondition")
+            )
         if handles:
             handles.append(Line2D([], [], color="#b0b0b0", lw=5, alpha=0.6, label="Pareto front"))
         return handles
@@ -238,10 +252,43 @@ def _time_panel(ax: Axes, points: list[Summary], look: _Look) -> None:
     _error_axis(ax, left=False)
     ax.set_xlabel("wall time, seconds (compress + solve)")
     ax.grid(True, axis="both")
+    alone = [p for p in points if p.d_over_n is None and p.seconds is not None and p.error is not None]
+    rungs = sorted((p for p in alone if is_rung(p.solver)), key=lambda p: -p.error.median)  # type: ignore[union-attr]
+    _ladder(ax, rungs)
+    for p in alone:
+        if not is_rung(p.solver):
+            colour, marker = (_INK, "X") if p.solver in BASELINES else (_FULL, "*")
+            place = "above" if p.solver == "lapack" else "left"
+            _named_point(ax, p, solver_label(p.solver), colour, marker, place)
     ax._rpcls_front = pareto_front(points)  # type: ignore[attr-defined]
-    ax._rpcls_exact = [  # type: ignore[attr-defined]
-        p for p in points if p.solver in BASELINES and not BASELINES[p.solver].sketched and p.seconds is not None
-    ]
+
+
+def _ladder(ax: Axes, rungs: list[Summary]) -> None:
+    """Sketch and precondition, from the first certified digit to the last: a connected line."""
+    if not rungs:
+        return
+    x = [p.seconds.median for p in rungs]  # type: ignore[union-attr]
+    y = [max(p.error.median, _LEAST) for p in rungs]  # type: ignore[union-attr]
+    ax.plot(x, y, color=_FULL, lw=2.2, zorder=5)
+    for p in rungs:
+        name = solver_label(p.solver)
+        _named_point(ax, p, name.removeprefix("precondition, "), _FULL, "D", "right")
+
+
+def _named_point(ax: Axes, p: Summary, name: str, colour: str, marker: str, place: str) -> None:
+    """A method that has no sketch size: its name stands beside its marker; bars span the repeats."""
+    s, e = p.seconds, p.error
+    assert s is not None and e is not None
+    low, middle, high = (max(v, _LEAST) for v in (e.low, e.median, e.high))
+    ax.plot([s.low, s.high], [middle, middle], color=colour, lw=0.8, alpha=0.5, zorder=4)
+    ax.plot([s.median, s.median], [low, high], color=colour, lw=0.8, alpha=0.5, zorder=4)
+    size = 11 if marker == "*" else 7
+    ax.plot([s.median], [middle], marker, color=colour, ms=size, markeredgecolor="white", markeredgewidth=0.7, zorder=6)
+    ax.annotate(
+        name, (s.median, middle), xytext=_OFFSETS[place], textcoords="offset points", zorder=7,
+        ha={"left": "right", "right": "left"}.get(place, "center"), va="center", fontsize=8.5, color=colour,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8},
+    )  # fmt: skip
 
 
 def _cloud(ax: Axes, line: list[Summary], colour: str, marker: str, hero: bool) -> None:
@@ -260,20 +307,24 @@ def _cloud(ax: Axes, line: list[Summary], colour: str, marker: str, hero: bool) 
         assert s is not None and e is not None
         ax.plot([s.low, s.high], [yi, yi], color=colour, lw=0.8, alpha=0.5, zorder=zorder - 1)
         ax.plot([xi, xi], [e.low, e.high], color=colour, lw=0.8, alpha=0.5, zorder=zorder - 1)
-    sizes = [(4.0 + 2.2 * math.log2(max(p.d_over_n or 1.0, 1.0) + 0.2)) ** 2 for p in line]
+    sizes = [(2.4 + 1.5 * math.log2(max(p.d_over_n or 1.0, 1.0) + 0.2)) ** 2 for p in line]
     edge = {} if marker == "x" else {"edgecolors": "white", "linewidths": 0.7}
     ax.scatter(x, y, s=sizes, marker=marker, color=colour, zorder=zorder, **edge)
 
 
 def _error_axis(ax: Axes, left: bool) -> None:
     ax.set_yscale("log")
-    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}" if 1e-3 <= value < 1e4 else f"{value:.0e}")
+    ax.yaxis.set_major_formatter(_plain_error)
     ax.axhline(1.0, color=_SOFT, lw=0.9, ls=(0, (1, 2)), zorder=1)
     ax.annotate(
         "as wrong as x = 0", (0.0 if left else 0.66, 1.0), xycoords=("axes fraction", "data"), xytext=(4, 3),
         textcoords="offset points", ha="left" if left else "center", fontsize=8, color=_SOFT, zorder=6,
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8},
     )  # fmt: skip
+
+
+def _plain_error(value: float, _: Any = None) -> str:
+    return f"{value:g}" if 1e-3 <= value < 1e4 else f"{value:.0e}".replace("e-0", "e-")
 
 
 def _share_limits(row: Any, errors_only: bool) -> None:
@@ -287,7 +338,7 @@ def _share_limits(row: Any, errors_only: bool) -> None:
         if math.isfinite(float(v)) and v > 0
     ]
     low, high = (min(errors), max(errors)) if errors else (0.1, 1.0)
-    pad = max((high / low) ** 0.08, 1.25)
+    pad = min(max((high / low) ** 0.08, 1.25), 4.0)
     for ax in row:
         ax.set_ylim(low / pad, high * pad)
         if errors_only:
@@ -313,31 +364,20 @@ def _label_ends(ax: Axes) -> None:
             solver_label(solver), (1.0, (math.log(value) - low) / (high - low)), xycoords="axes fraction",
             xytext=(1.055, place), textcoords="axes fraction", color=colour, va="center", fontsize=9,
             fontweight="bold" if hero else "normal", annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.7, "shrinkA": 1, "shrinkB": 1},
+            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.7, "shrinkA": 1, "shrinkB": 1, "relpos": (0, 0.5)},
         )  # fmt: skip
 
 
 def _draw_front(ax: Axes) -> None:
-    """The Pareto front as a broad grey staircase, and a line for every method that reaches full accuracy."""
-    bottom, top = ax.get_ylim()
+    """The Pareto front as a broad grey staircase."""
+    bottom, _ = ax.get_ylim()
     front = ax._rpcls_front  # type: ignore[attr-defined]
-    exact = ax._rpcls_exact  # type: ignore[attr-defined]
     low, high = ax.get_xlim()
-    times = [p.seconds.median for p in exact]
-    ax.set_xlim(low / 1.1, max([high, *(t * 1.6 for t in times)]))
+    ax.set_xlim(low / 1.1, high * 1.3)  # room for the name of the last
     if front:
         x = [p.seconds.median for p in front]
         y = [max(p.error.median, bottom / 10) for p in front]
         ax.step([*x, ax.get_xlim()[1]], [*y, y[-1]], where="post", color="#b0b0b0", lw=5, alpha=0.6, zorder=1.5)
-    for p in exact:
-        time = p.seconds.median
-        last = time == max(times)
-        ax.axvline(time, color=_INK, lw=1.1, ls=(0, (5, 3)), zorder=2)
-        error = "" if p.error is None else f", error {p.error.median:.0e}"
-        ax.annotate(
-            f"{solver_label(p.solver)}: {time:.3g} s{error}", (time, top), xytext=(-3 if last else 4, -4),
-            textcoords="offset points", rotation=90, ha="right" if last else "left", va="top", fontsize=8.5, color=_INK,
-        )  # fmt: skip
     _plain_seconds(ax)
 
 

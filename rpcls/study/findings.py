@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .figures import pareto_front, solver_label
-from .methods import BASELINES, label_of
+from .methods import is_rung, label_of
 from .table import StudyTable, Summary
 
 __all__ = ["Grid", "findings", "grids", "number", "seconds"]
@@ -123,16 +123,22 @@ def _insulation(grid: Grid) -> str:
 
 def _exact(summary: Sequence[Summary], target: str) -> str:
     points = [s for s in summary if s.target == target]
-    exact = [s for s in points if s.solver in BASELINES and not BASELINES[s.solver].sketched]
-    told = [
-        f"{solver_label(s.solver)} {seconds(s.seconds.median)} (error {number(s.error.median)})"
-        for s in exact
-        if s.seconds is not None and s.error is not None
-    ]
-    if not told:
+    alone = [s for s in points if s.d_over_n is None and s.seconds is not None and s.error is not None]
+    steps = [s for s in alone if is_rung(s.solver) and s.solver != "precondition"]
+    exact = [s for s in alone if s not in steps]
+    if not exact:
         return ""
+
+    def told(some: Sequence[Summary], form: str) -> str:
+        return ", ".join(
+            form.format(solver_label(s.solver), seconds(s.seconds.median), number(s.error.median))  # type: ignore
+            for s in some
+        )
+
     front = [s for s in pareto_front(points) if s.d_over_n is not None]
-    text = "full accuracy takes " + ", ".join(told)
+    text = "full accuracy takes " + told(exact, "{} {} (error {})")
+    if steps:
+        text += "; stopped once certified, " + told(steps, "{} takes {} (error {})").replace("precondition, ", "")
     if not front:
         return text + "; no sketched answer is both faster and better than x = 0."
     ends = [front[0]] if len(front) == 1 else [front[0], front[-1]]

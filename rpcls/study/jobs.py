@@ -14,7 +14,16 @@ import numpy as np
 
 from .methods import BASELINES
 
-__all__ = ["Outcome", "compress_once", "run_baseline", "run_front_door", "run_method", "solve_once"]
+__all__ = [
+    "Outcome",
+    "compress_once",
+    "needs_rows",
+    "run_baseline",
+    "run_front_door",
+    "run_method",
+    "solve_once",
+    "takes_sketch",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,14 +80,14 @@ def solve_once(solver: Any, problem: Any, compress_seconds: float, earlier: list
 def run_front_door(
     solver: Any, A: np.ndarray, b: np.ndarray, family: Any, d: int | None, seed: int | None, workers: int | None
 ) -> Outcome:
-    """A solver that wants the rows themselves, through `rpcls.lstsq`."""
+    """A solver that wants the rows, through `rpcls.lstsq`; with family None it chooses a sketch, or needs none."""
     import rpcls
 
     def work() -> Outcome:
         time.sleep(_QUIET)
-        asked = {} if family is None else {"sketch": family, "sketch_size": d, "rng": seed}
+        asked = {} if family is None else {"sketch": family, "sketch_size": d}
         start = time.perf_counter()
-        solution = rpcls.lstsq(A, b, solver, workers=workers, **asked)
+        solution = rpcls.lstsq(A, b, solver, rng=seed, workers=workers, **asked)
         seconds = time.perf_counter() - start
         swept = solution.timings.get("compress")
         return _outcome(solution, swept, seconds - (swept or 0.0))
@@ -106,17 +115,22 @@ def run_method(
     """Any method from the start: `solver` is a baseline's name or a solver value; no sharing."""
     if isinstance(solver, str):
         return run_baseline(solver, A, b, d or 0, seed)
-    if family is None or d is None or not is_one_pass(solver):
+    if family is None or d is None or needs_rows(solver):
         return run_front_door(solver, A, b, family, d, seed, workers)
     found = compress_once(A, b, family, d, seed, workers)
     return found if isinstance(found, Outcome) else solve_once(solver, *found)
 
 
-def is_one_pass(solver: Any) -> bool:
-    """Whether a solver needs nothing but the summary."""
+def takes_sketch(solver: Any) -> bool:
+    """Whether a solver's answer is that of the sketch it is given: the others choose a sketch, or need none."""
     from ..onepass.base import OnePass
 
     return isinstance(solver, OnePass)
+
+
+def needs_rows(solver: Any) -> bool:
+    """Whether a summary is not enough for it."""
+    return not takes_sketch(solver) or getattr(solver, "rho", None) == "sweep"
 
 
 def _outcome(solution: Any, compress_seconds: float | None, solve_seconds: float) -> Outcome:

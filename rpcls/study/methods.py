@@ -16,7 +16,9 @@ __all__ = [
     "BASELINES",
     "DEFAULT_SKETCHES",
     "DEFAULT_SOLVERS",
+    "LADDER",
     "Baseline",
+    "is_rung",
     "label_of",
     "named_sketches",
     "named_solvers",
@@ -29,9 +31,15 @@ SOLVERS = {
     "partial": "PartiallyCompressed()",
     "robust-full": "RobustFullyCompressed()",
     "robust-partial": "RobustPartiallyCompressed()",
+    "robust-partial-sweep": "RobustPartiallyCompressed(rho='sweep')",
+    "combined": "CombinedCompressed()",
+    **{f"precondition-{r}": f"SketchAndPrecondition(rtol={r})" for r in ("1e-1", "1e-2", "1e-3", "1e-6")},
+    "precondition": "SketchAndPrecondition()",
+    "normal": "NormalEquations()",
     "direct": "Direct()",
 }
-DEFAULT_SOLVERS = ("full", "partial-raw", "partial", "robust-full", "robust-partial")
+LADDER = tuple(name for name in SOLVERS if name.startswith("precondition"))  # from a digit to all of them
+DEFAULT_SOLVERS = ("full", "partial-raw", "partial", "robust-full", "robust-partial", "combined", *LADDER, "normal")
 DEFAULT_SKETCHES = ("SparseSign(8)", "CountSketch()")
 
 
@@ -46,6 +54,11 @@ def named_sketches(sketches: Iterable[Any]) -> dict[str, Any]:
 
     names = {family: f"{family}()" for family in FAMILIES}
     return _named(sketches, names, "sample", "sketches", "a sketch family")
+
+
+def is_rung(solver: str) -> bool:
+    """Whether this is the name of sketch and precondition, stopped at some `rtol` or at none."""
+    return solver in LADDER or solver.startswith("SketchAndPrecondition(")
 
 
 def label_of(expression: str) -> str:
@@ -128,7 +141,7 @@ def _lapack(A: np.ndarray, b: np.ndarray, d: int, seed: int) -> tuple[np.ndarray
     return x, None, time.perf_counter() - start
 
 
-def _normal(A: np.ndarray, b: np.ndarray, d: int, seed: int) -> tuple[np.ndarray, float | None, float]:
+def _cholesky(A: np.ndarray, b: np.ndarray, d: int, seed: int) -> tuple[np.ndarray, float | None, float]:
     import scipy.linalg
 
     start = time.perf_counter()
@@ -154,7 +167,7 @@ def _scipy_cwt(A: np.ndarray, b: np.ndarray, d: int, seed: int) -> tuple[np.ndar
 BASELINES = {
     baseline.name: baseline
     for baseline in (
-        Baseline("normal", "normal equations", _normal, sketched=False, once=False, sweeps=2, reads=25),
+        Baseline("cholesky", "plain normal equations", _cholesky, sketched=False, once=False, sweeps=2, reads=25),
         Baseline("scipy-cwt", "SciPy CWT + lstsq", _scipy_cwt, True, once=False, sweeps=1, reads=10),
         Baseline("lapack", "LAPACK gelsd", _lapack, sketched=False, once=True, sweeps=None, reads=290),
     )

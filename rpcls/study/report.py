@@ -108,8 +108,8 @@ def _pictures(table: StudyTable) -> str:
         "time": (
             "Error against time",
             "Every method at every sketch size: the larger the marker, the larger the sketch; thin bars span the "
-            "repeats. On the broad grey line lie the methods that no other beats in both time and error. Dashed "
-            "lines: methods whose error is rounding only; to their right nothing sketched is worth its time.",
+            "repeats. On the broad grey line lie the methods that no other beats in both time and error. Diamonds on a "
+            "line: sketch and precondition, stopped at the named certified error, and at full accuracy.",
         ),
     }
     out = []
@@ -155,7 +155,11 @@ the error is large, because most of the residual is noise that no x removes.</li
 <li><b>Full</b> compression solves min ‖SAx − Sb‖: its error follows the <i>noise</i>, so it is good where R² is high.
 <b>Partial</b> compression keeps Aᵀb exact: its error follows the <i>signal</i>, whatever the noise; “best-scaled”
 multiplies its answer by (d−n)(d−n−3)/(d(d−1)). The <b>robust</b> forms of both expect SA to be wrong by some ρ, by
-default chosen from the sketch alone; that keeps them useful at small d.</li>
+default chosen from the sketch alone; that keeps them useful at small d.
+<b>Combined</b> weighs full against partial compression.</li>
+<li><b>Precondition</b> goes back to the rows, with a sketch of its own choice, until ‖A(x − x*)‖ ≤ rtol·‖Ax*‖ is
+certified, or without rtol until the backward error is rounding. <b>Refined normal equations</b> are AᵀAx = Aᵀb and a
+second look at the rows. x* is known to more digits than float64 has (for condition numbers up to 10⁶).</li>
 <li><b>Time</b> is the wall time of the sweep over A (“compress”) plus the solve. Solvers that share a sketch are each
 charged with the whole sweep. The reference x*, loading and compilation are not counted.</li>
 <li><b>Peak memory</b> is what a method allocated above the data, in a process of its own, at the largest sketch
@@ -239,7 +243,7 @@ def _failures(table: StudyTable) -> str:
         for message, where in groups.items()
     )
     return (
-        '<h2>Failures and warnings</h2><div class="scroll"><table><thead><tr><th>message</th>'
+        '<h2>Failures, warnings, remarks</h2><div class="scroll"><table><thead><tr><th>message</th>'
         f'<th class="text">where</th></tr></thead><tbody>{lines}</tbody></table></div>'
     )
 

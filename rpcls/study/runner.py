@@ -12,7 +12,16 @@ import numpy as np
 from ..errors import InvalidValueError
 from ..random import Key, RandomLike
 from .checks import as_baselines, as_matrix, as_ratios, as_repeats, as_target
-from .jobs import Outcome, compress_once, is_one_pass, run_baseline, run_front_door, run_method, solve_once
+from .jobs import (
+    Outcome,
+    compress_once,
+    needs_rows,
+    run_baseline,
+    run_front_door,
+    run_method,
+    solve_once,
+    takes_sketch,
+)
 from .machine import describe_machine, one_read
 from .memory import Gauge
 from .methods import BASELINES, DEFAULT_SKETCHES, DEFAULT_SOLVERS, label_of, named_sketches, named_solvers
@@ -23,6 +32,7 @@ from .table import Problem, StudyRow, StudyTable
 __all__ = ["run"]
 
 _SWEEP_READS = 6.0  # rough cost of a compress sweep in reads of A, for the progress bar
+_FULL_READS = 30.0  # of a solver that goes back to the rows
 _CHILD_READS = 15.0
 
 
@@ -35,7 +45,7 @@ def run(
     sketch_sizes: Iterable[float] = (1.2, 2.0, 4.0, 10.0),
     repeats: int = 3,
     rng: RandomLike = 0,
-    baselines: Iterable[str] = ("normal", "scipy-cwt", "lapack"),
+    baselines: Iterable[str] = ("cholesky", "scipy-cwt", "lapack"),
     memory: bool = True,
     descriptions: Mapping[str, str] | None = None,
     progress: bool | None = None,
@@ -51,7 +61,10 @@ def run(
         One target, or several by name: independent studies that share A.
     solvers : iterable of names, expressions or solver values
         Names: "full", "partial-raw", "partial-debiased", "partial" (best-scaled), "robust-full", "robust-partial",
-        "direct". An expression is text such as "RobustPartiallyCompressed(rho=0.1)".
+        "robust-partial-sweep", "combined"; and, with sketches that they choose for themselves or none, "precondition",
+        "precondition-1e-1", "-1e-2", "-1e-3", "-1e-6" (stopped at that `rtol`), "normal", "direct". An expression is
+        text such as "RobustPartiallyCompressed(rho=0.1)". Default: all but "partial-debiased",
+        "robust-partial-sweep", "direct".
     sketches : iterable of names, expressions or families
         Default SparseSign(8) and CountSketch().
     sketch_sizes : iterable of float
@@ -60,8 +73,8 @@ def run(
         Independent draws of every sketch; at least 1.
     rng : int, SeedSequence, Generator, Key or None, default 0
         Repeat r uses seed rng + r if rng is an int, and that seed is in the table.
-    baselines : iterable of {"normal", "scipy-cwt", "lapack"}
-        Normal equations with Cholesky; SciPy's Clarkson–Woodruff transform, then lstsq on the sketch;
+    baselines : iterable of {"cholesky", "scipy-cwt", "lapack"}
+        Normal equations with Cholesky, unrefined; SciPy's Clarkson–Woodruff transform, then lstsq on the sketch;
         scipy.linalg.lstsq with its default driver gelsd (once for every target).
     memory : bool, default True
         Also run every method once, at the largest size and on the first target, in a process of its own for its
@@ -155,23 +168,27 @@ class _Study:
 
     @property
     def one_pass(self) -> dict[str, Any]:
-        return {label: solver for label, solver in self.solvers.items() if is_one_pass(solver)}
+        """The solvers that share a sweep."""
+        return {label: solver for label, solver in self.solvers.items() if not needs_rows(solver)}
+
+    @property
+    def sweepers(self) -> dict[str, Any]:
+        """The solvers of a given sketch that sweep on their own."""
+        return {label: s for label, s in self.solvers.items() if takes_sketch(s) and needs_rows(s)}
 
     @property
     def others(self) -> dict[str, Any]:
-        return {label: solver for label, solver in self.solvers.items() if not is_one_pass(solver)}
+        """The solvers that choose their own sketch, or need none."""
+        return {label: solver for label, solver in self.solvers.items() if not takes_sketch(solver)}
 
     def sizes(self, family: Any) -> list[int]:
         n = self.A.shape[1]
         return list(dict.fromkeys(max(math.ceil(r * n - 1e-9), family.minimum_size) for r in self.ratios))
 
-    def wants_sketch(self, solver: Any) -> bool:
-        return solver.sketch(self.A.shape, self.A.dtype) is not None
-
     def cost(self, memory: bool) -> float:
         """Rough cost of everything in reads of A; only the progress bar uses it."""
         sketched = sum(len(self.sizes(f)) for f in self.sketches.values())
-        each = sketched * _SWEEP_READS * (bool(self.one_pass) + len(self.others))
+        each = sketched * _SWEEP_READS * (bool(self.one_pass) + len(self.sweepers)) + len(self.others) * _FULL_READS
         total = each * self.repeats
         for name in self.baselines:
             baseline = BASELINES[name]
@@ -180,7 +197,9 @@ class _Study:
         total *= len(self.targets)
         if memory:
             total += sum(BASELINES[name].reads for name in self.baselines)
-            total += _CHILD_READS * (len(self.baselines) + len(self.solvers) * len(self.sketches))
+            given = len(self.solvers) - len(self.others)
+            total += _CHILD_READS * (len(self.baselines) + given * len(self.sketches))
+            total += (_CHILD_READS + _FULL_READS) * len(self.others)
         return total + 2 * _SWEEP_READS * 5
 
     # -- the work -----------------------------------------------------------------------------------------------
@@ -216,7 +235,7 @@ class _Study:
         few = min(m, max(4 * n, 1000))
         A, b = self.A[:few], next(iter(self.targets.values()))[:few]
         for solver in self.solvers.values():
-            for family in self.sketches.values() if self.wants_sketch(solver) else (None,):
+            for family in self.sketches.values() if takes_sketch(solver) else (None,):
                 d = None if family is None else max(2 * n, family.minimum_size)
                 run_method(solver, family, d, 0, A, b, self.workers)  # a failure will show again in the study proper
         for name in self.baselines:
@@ -232,17 +251,17 @@ class _Study:
                         bar.step(where)
                         self._shared_sweep(j, target, b, name, family, d, repeat, seed)
                         bar.done(_SWEEP_READS)
-                    for label, solver in self.others.items():
-                        if self.wants_sketch(solver):
-                            bar.step(f"{label}, {where}")
-                            outcome = run_front_door(solver, self.A, b, family, d, seed, self.workers)
-                            self.record(j, target, label, name, d, repeat, seed, outcome)
+                    for label, solver in self.sweepers.items():
+                        bar.step(f"{label}, {where}")
+                        outcome = run_front_door(solver, self.A, b, family, d, seed, self.workers)
+                        self.record(j, target, label, name, d, repeat, seed, outcome)
                         bar.done(_SWEEP_READS)
             for label, solver in self.others.items():
-                if not self.wants_sketch(solver):
-                    bar.step(f"{label}, {target}")
-                    outcome = run_front_door(solver, self.A, b, None, None, None, self.workers)
-                    self.record(j, target, label, None, None, repeat, None, outcome)
+                bar.step(f"{label}, {target}, repeat {repeat + 1} of {self.repeats}")
+                drawn = seed if solver.sketch(self.A.shape, self.A.dtype) is not None else None
+                outcome = run_front_door(solver, self.A, b, None, None, drawn, self.workers)
+                self.record(j, target, label, None, None, repeat, drawn, outcome)
+                bar.done(_FULL_READS)
 
     def _shared_sweep(
         self, j: int, target: str, b: np.ndarray, name: str, family: Any, d: int, repeat: int, seed: int
@@ -305,10 +324,10 @@ class _Study:
         largest = max(1, math.ceil(ratio * self.A.shape[1] - 1e-9))
         methods: list[tuple[str, Any, str | None, Any, int | None, float]] = []
         for label, solver in self.solvers.items():
-            if self.wants_sketch(solver):
+            if takes_sketch(solver):
                 methods += [(label, solver, s, f, max(self.sizes(f)), 0.0) for s, f in self.sketches.items()]
             else:
-                methods.append((label, solver, None, None, None, 0.0))
+                methods.append((label, solver, None, None, None, _FULL_READS))
         for name in self.baselines:
             baseline = BASELINES[name]
             methods.append((name, name, None, None, largest if baseline.sketched else None, baseline.reads))

@@ -28,15 +28,16 @@ class StudyRow:
     target : str
     solver : str
         "full", "partial-raw", "partial" (best-scaled), "robust-full", "robust-partial", … or the expression of a
-        solver value; baselines are "lapack", "normal" and "scipy-cwt".
+        solver value; baselines are "lapack", "cholesky" and "scipy-cwt".
     sketch : str or None
-        The expression of the sketch family.
+        The expression of the sketch family; None for solvers that choose their own.
     sketch_size : int or None
         d.
     d_over_n : float or None
     repeat : int
     seed : int or None
-        ``rpcls.compress(A, b, sketch, sketch_size=d, rng=seed)`` draws the same operator again.
+        ``rpcls.compress(A, b, sketch, sketch_size=d, rng=seed)`` draws the same operator again, and so does
+        ``rpcls.lstsq(A, b, solver, rng=seed)`` for a solver that chooses its own.
     compress_seconds, solve_seconds, seconds : float or None
         Wall time of the sweep, of the rest, and their sum.
     sweeps : int or None
@@ -147,7 +148,7 @@ class StudyTable:
     >>> table
     StudyTable(5 rows, targets b)
     >>> sorted({row.solver for row in table})
-    ['full', 'lapack', 'normal', 'scipy-cwt']
+    ['cholesky', 'full', 'lapack', 'scipy-cwt']
     """
 
     rows: tuple[StudyRow, ...]

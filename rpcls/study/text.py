@@ -28,7 +28,7 @@ def as_text(table: StudyTable) -> str:
             lines += [f"  {label_of(grid.sketch)}", *_aligned(rows)]
         others = [s for s in summary if s.target == target and not s.sketch and s.error and s.seconds]
         if others:
-            rows = [["without a sketch of rpcls", "d", "error ", "time"]]
+            rows = [["with a sketch of their own, or none", "d", "error ", "time"]]
             for s in others:
                 assert s.error is not None and s.seconds is not None
                 size = "" if s.d_over_n is None else f"{s.d_over_n:.3g}n"
