@@ -1,7 +1,7 @@
 """The sweeps of the solvers that go back to the rows: Aᵀ(b − AX), AᵀAP and the Gram matrix of AR⁻¹.
 
 All take the problem as it is posed: rows weighted, and less their means where the source has an intercept, block by
-block in float64. No copy of A is made, and no sum depends on the number of workers.
+block in float64. No copy of A is made, and no sum depends on the number of workers (those of BLAS apart).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ __all__ = ["gram", "residual"]
 _PANEL_BYTES = 1 << 20  # of rows that are copied to be centred or reordered: they stay in the second-level cache
 _FEW = 4  # right-hand sides up to which a row that meets them one by one is read from memory only once
 _GRAM_ROWS = 4096  # rows of a block for BLAS 3
+_BLAS_COLUMNS = 320  # from which BLAS is the faster way to a Gram matrix
 
 
 def residual(source: Source, X: np.ndarray, *, rhs: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -115,6 +116,8 @@ def gram(source: Source, R: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     for rows in source.blocks():
         if R is None and not isinstance(rows.A, np.ndarray):
             _add_sparse_gram(rows, means, total, Wtb, source.workers)
+        elif n < _BLAS_COLUMNS and isinstance(rows.A, np.ndarray):
+            _add_gram_of_panels(rows, means, R, total, Wtb, source.workers)
         else:
             total, Wtb = _add_gram(rows, means, None if R is None else np.asfortranarray(R), total, Wtb)
     if not (np.isfinite(total).all() and np.isfinite(Wtb).all()):
@@ -145,6 +148,33 @@ def _add_gram(
             total = blas.dsyrk(1.0, Wt, beta=1.0, c=total, overwrite_c=1)
             Wtb = blas.dgemm(1.0, Wt, right, beta=1.0, c=Wtb, overwrite_c=1)
     return total, Wtb
+
+
+def _add_gram_of_panels(
+    rows: Rows, means: Any, R: np.ndarray | None, total: np.ndarray, Wtb: np.ndarray, workers: int
+) -> None:
+    """Add these rows' sums in place; the upper triangle of the first."""
+    from ..kernels.cpu import gram as kernel
+
+    n, k = Wtb.shape
+    p = kernel.padded(n)
+    N = kernel.padded(p + k)
+    triangle = np.zeros((p, p))
+    if R is not None:
+        np.fill_diagonal(triangle, 1.0)
+        triangle[:n, :n] = R
+    root = np.empty(0) if rows.weight is None else np.sqrt(rows.weight)
+    shift = np.empty(0) if means is None else np.concatenate(means)
+    b = np.ascontiguousarray(rows.b)
+
+    def task(first: int, stop: int) -> tuple[np.ndarray, ...]:
+        part = np.zeros((N, N))
+        kernel.gram(rows.A, b, root, shift, triangle, first, stop, part)
+        return (part,)
+
+    (sums,) = lanes.add_up(lanes.run(task, lanes.row_cuts(rows.count, n, 8 * N * N), workers))
+    total += sums[:n, :n]
+    Wtb += sums[:n, p : p + k]
 
 
 def _add_sparse_gram(rows: Rows, means: Any, total: np.ndarray, Atb: np.ndarray, workers: int) -> None:

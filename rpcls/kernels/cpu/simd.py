@@ -251,7 +251,7 @@ def _cross(tile_bytes, run):
 
 @intrinsic
 def transpose(typingctx, x, ix, apart, y, iy, width):
-    """y[iy + r·width + c] = x[ix + c·apart + r] for r, c in 0..7; x may have any number of dimensions."""
+    """y[iy + r·width + c] = x[ix + c·apart + r] for r, c in 0..7; x of any dimensions, y of wider numbers."""
 
     def codegen(context, builder, signature, args):
         tx, _, _, ty, _, _ = signature.args
@@ -270,7 +270,8 @@ def transpose(typingctx, x, ix, apart, y, iy, width):
                     block[c], block[c + half] = (builder.shuffle_vector(a, b, mask) for mask in masks)
         for r in range(8):
             target = builder.gep(py, [builder.mul(args[5], ir.Constant(_i64, r))])
-            _store(builder, block[r], target, vector, 0)
+            row = block[r] if tx.dtype == ty.dtype else builder.fpext(block[r], ir.VectorType(_double, 8))
+            _store(builder, row, target, row.type, 0)
         return context.get_dummy_value()
 
     i = types.int64
