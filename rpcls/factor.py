@@ -131,7 +131,9 @@ class Factor:
     def half_inverse(self, X: np.ndarray) -> np.ndarray:
         """P⁺X, (rank, k), for X (n, k) in the row space of M."""
         if self._R is not None:
-            return self._R @ times_power(X, self._e[:, None])
+            Y = np.array(times_power(X, self._e[:, None]).T, order="C")
+            _kernels().multiply(self._R, Y)  # without BLAS, whose threads would spin into the next sweep
+            return Y.T
         y = times_power(X, self._top - self._lift[:, None])
         w = np.empty((self.rank, X.shape[1]))
         w[self._pivots] = self._T.T @ (self._Q.T @ y)

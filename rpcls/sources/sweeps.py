@@ -21,7 +21,7 @@ __all__ = ["gram", "residual"]
 _PANEL_BYTES = 1 << 20  # of rows that are copied to be centred or reordered: they stay in the second-level cache
 _FEW = 4  # right-hand sides up to which a row that meets them one by one is read from memory only once
 _GRAM_ROWS = 4096  # rows of a block for BLAS 3
-_BLAS_COLUMNS = 320  # from which BLAS is the faster way to a Gram matrix
+_BLAS_COLUMNS = 288  # from which BLAS is the faster way to a Gram matrix
 
 
 def residual(source: Source, X: np.ndarray, *, rhs: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .simd import _at, _double, _i64, _load, _splat, _store, transpose
+from .simd import _at, _double, _fma, _i64, _load, _splat, _store, sum_of, transpose
 
 BLOCK = 4  # columns that are solved for, and summed, together
 _WIDTH = 8 if binding.get_host_cpu_features().get("avx512f") else 4  # numbers in a register
@@ -42,13 +42,13 @@ def _dots(typingctx, x, i, j, pitch, count, y, iy, apart):
                 for line, p in zip(sums, lefts, strict=True):
                     a = _load(builder, builder.gep(p, [r]), vector, part)
                     for place, c in zip(line, across, strict=True):
-                        builder.store(_multiply_add(builder, a, c, builder.load(place)), place)
+                        builder.store(_fma(builder, a, c, builder.load(place)), place)
         first = _at(context, builder, ty, *args[5:7])
         for a, line in enumerate(sums):
             target = builder.gep(first, [builder.mul(args[7], ir.Constant(_i64, a))])
             for c, place in enumerate(line):
                 here = builder.gep(target, [ir.Constant(_i64, c)])
-                builder.store(builder.fadd(builder.load(here), _total(builder, builder.load(place))), here)
+                builder.store(builder.fadd(builder.load(here), sum_of(builder, builder.load(place))), here)
         return context.get_dummy_value()
 
     k = types.int64
@@ -106,27 +106,9 @@ def padded(columns: int) -> int:
     return -(-columns // BLOCK) * BLOCK
 
 
-def _multiply_add(builder, a, b, c):
-    return builder.fadd(builder.fmul(a, b, flags=("contract",)), c, flags=("contract",))
-
-
 def _multiply_subtract(builder, a, b, c):
     """c − a·b."""
     return builder.fsub(c, builder.fmul(a, b, flags=("contract",)), flags=("contract",))
-
-
-def _total(builder, value):
-    """The sum of a vector's numbers, halves first."""
-    count = value.type.count
-    i32 = ir.IntType(32)
-    while count > 1:
-        count //= 2
-        low, high = (
-            ir.Constant(ir.VectorType(i32, count), [ir.Constant(i32, first + i) for i in range(count)])
-            for first in (0, count)
-        )
-        value = builder.fadd(builder.shuffle_vector(value, value, low), builder.shuffle_vector(value, value, high))
-    return builder.extract_element(value, ir.Constant(i32, 0))
 
 
 @njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz"})

@@ -200,6 +200,27 @@ def _add(tile_bytes, run, plain):
     return add
 
 
+def _prefetch_at(builder, pointer, locality):
+    byte, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
+    function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+    address = builder.bitcast(pointer, byte)
+    builder.call(function, [address, *(ir.Constant(i32, value) for value in (0, locality, 1))])
+
+
+def sum_of(builder, value):
+    """The sum of a vector's elements, halves first."""
+    count, i32 = value.type.count, ir.IntType(32)
+    while count > 1:
+        count //= 2
+        low, high = (
+            ir.Constant(ir.VectorType(i32, count), [ir.Constant(i32, first + i) for i in range(count)])
+            for first in (0, count)
+        )
+        value = builder.fadd(builder.shuffle_vector(value, value, low), builder.shuffle_vector(value, value, high))
+    return builder.extract_element(value, ir.Constant(i32, 0))
+
+
 def _prefetch(locality):
     @intrinsic
     def prefetch(typingctx, x, i):
@@ -209,11 +230,7 @@ def _prefetch(locality):
         """
 
         def codegen(context, builder, signature, args):
-            byte, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
-            address = builder.bitcast(_at(context, builder, signature.args[0], *args), byte)
-            kind = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
-            function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
-            builder.call(function, [address, *(ir.Constant(i32, value) for value in (0, locality, 1))])
+            _prefetch_at(builder, _at(context, builder, signature.args[0], *args), locality)
             return context.get_dummy_value()
 
         return types.void(x, types.int64), codegen
