@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from .family import Family, LinearAdapter
+from .family import Family, LinearAdapter, SpanningFamily
 from .fit import FitResult, fit
+from .lorta import LoRTA
 from .lowrank import LoRA, LoRAXS, MELoRA
 from .nola import NOLA
 from .randlora import RandLoRA
@@ -20,10 +21,12 @@ __all__ = [
     "LinearAdapter",
     "LoRA",
     "LoRAXS",
+    "LoRTA",
     "MELoRA",
     "RandLoRA",
     "SaRA",
     "SpaRTA",
+    "SpanningFamily",
     "VeRA",
     "fit",
     "token_sketch_size",

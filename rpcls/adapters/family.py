@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from ..errors import InvalidValueError
 from ..random import Key
 from .linear import Linear, UserBasis, check_type
-from .quadratic import Quadratic
 
-__all__ = ["Family", "Fitted", "Layer", "LinearAdapter", "Model", "Theta", "one_half", "rank_notes"]
+__all__ = [
+    "Family",
+    "Fitted",
+    "Layer",
+    "LinearAdapter",
+    "Model",
+    "SpanningFamily",
+    "Theta",
+    "Updates",
+    "one_half",
+    "rank_notes",
+]
 
 Theta = dict[str, np.ndarray]
 
@@ -72,8 +82,29 @@ class Fitted:
     converged: bool = True
 
 
+class Updates(Mapping[str, np.ndarray]):
+    """The updates of several layers, each made when it is asked for: all of them may be too large to exist at once."""
+
+    def __init__(self, names: Sequence[str], make: Callable[[str], np.ndarray]) -> None:
+        self._names, self._make = dict.fromkeys(names), make
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._make(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 class Model(ABC):
-    """A family on one layer: bases made, nothing fitted yet.
+    """A family on one layer, or on several that share it: bases made, nothing fitted yet.
 
     Attributes
     ----------
@@ -84,27 +115,35 @@ class Model(ABC):
         The fixed A if dW = LA: then the halves are those of L (o, r).
     """
 
-    halves_in_order: ClassVar[tuple[str, ...]]
+    halves_in_order: tuple[str, ...]
     inner: np.ndarray | None = None
 
     @abstractmethod
     def start(self, key: Key) -> Theta:
         """θ to begin with."""
 
+    def start_for(self, f: Any, key: Key) -> Theta:
+        """θ to begin with when f is known: a better one, where the family has it."""
+        return self.start(key)
+
+    def gauged(self, theta: Theta, name: str) -> Theta:
+        """The same dW by another θ, for which the half in `name` is well conditioned."""
+        return theta
+
     @abstractmethod
     def halves(self, theta: Theta) -> Mapping[str, Callable[[], Linear]]:
         """For each name the linear problem in that part of θ, all others fixed; made when it is called."""
 
     @abstractmethod
-    def seen(self, theta: Theta) -> np.ndarray:
-        """dW (o, i); or L (o, r) if dW = LA."""
+    def seen(self, theta: Theta) -> Any:
+        """dW (o, i); L (o, r) if dW = LA; a mapping of dW, if several layers share θ."""
 
-    def delta(self, theta: Theta) -> np.ndarray:
-        """dW (o, i)."""
+    def delta(self, theta: Theta) -> Any:
+        """dW (o, i), or a mapping of them."""
         update = self.seen(theta)
         return update if self.inner is None else update @ self.inner
 
-    def own_fit(self, f: Quadratic, key: Key, max_iterations: int, tol: float) -> Fitted | None:
+    def own_fit(self, f: Any, key: Key, max_iterations: int, tol: float) -> Fitted | None:
         """The family's own way to its minimum; None: alternate over the halves."""
         return None
 
@@ -132,6 +171,20 @@ class Family(ABC):
         """
         raise InvalidValueError(
             f"{type(self).__name__} does not see the inputs through one fixed matrix; collect LayerStatistics"
+        )
+
+
+class SpanningFamily(Family):
+    """A family whose parameters several layers share: `fit` takes a mapping from their names to their statistics."""
+
+    @abstractmethod
+    def bind_all(self, layers: Mapping[str, Layer]) -> Model:
+        """Check the settings against the layers and make the bases; the model's updates are mappings."""
+
+    def bind(self, layer: Layer) -> Model:
+        raise InvalidValueError(
+            f"the parameters of {type(self).__name__} are shared by several layers; give a mapping of their "
+            "statistics: fit({name: LayerStatistics, …}, …)"
         )
 
 

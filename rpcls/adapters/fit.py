@@ -11,8 +11,8 @@ import numpy as np
 from ..errors import ConvergenceWarning, InvalidTypeError, InvalidValueError, warn
 from ..random import Key, RandomLike
 from .arrays import count, matrix, number
-from .family import Family, Fitted, Layer, Model, check_family, rank_notes
-from .quadratic import Projected, Quadratic
+from .family import Family, Fitted, Layer, Model, SpanningFamily, check_family, rank_notes
+from .quadratic import Projected, Quadratic, Sum
 from .statistics import LayerStatistics
 
 __all__ = ["FitResult", "fit"]
@@ -29,8 +29,8 @@ class FitResult:
         The fitted parts of θ, float64. Those of a multilinear family are never unique (scales move between them):
         compare `delta()`.
     explained : float
-        1 − ‖XdWᵀ − Z‖²/‖Z‖² on the tokens of the fit, without the ridge. Held-out tokens tell the truth:
-        ``held_out.explained(result.delta())``.
+        1 − ‖XdWᵀ − Z‖²/‖Z‖² on the tokens of the fit, without the ridge; of several layers, with the sums of both.
+        Held-out tokens tell the truth: ``held_out.explained(result.delta())``.
     history : tuple of float
         The objective, ridge included, at the start and after every half-step; it never rises.
     identifiable : mapping of str to (int or None, int)
@@ -44,7 +44,8 @@ class FitResult:
         Of the parameters in float32; bases come from a seed.
     converged : bool
         Whether the last round changed the objective by less than `tol`.
-    layer : Layer
+    layer : Layer, or mapping of str to Layer
+        What was fitted.
 
     Examples
     --------
@@ -65,23 +66,41 @@ class FitResult:
     parameters: int
     bytes: int
     converged: bool
-    layer: Layer
+    layer: Layer | Mapping[str, Layer]
     _model: Model = field(repr=False)
 
-    def delta(self) -> np.ndarray:
-        """dW (out_features, in_features), float64: add it to the weight."""
-        return self._model.delta(self.factors)
+    def delta(self, name: str | None = None) -> np.ndarray:
+        """dW (out_features, in_features), float64: add it to the weight.
+
+        Parameters
+        ----------
+        name : str, optional
+            Which layer's, if the fit was of several.
+
+        Raises
+        ------
+        InvalidValueError
+            No layer of this name.
+        """
+        if isinstance(self.layer, Layer):
+            if name is not None:
+                raise InvalidValueError(f"name must be None: this is the fit of one layer; got {name!r}")
+            return self._model.delta(self.factors)
+        if name not in self.layer:
+            raise InvalidValueError(f"name must be one of the fitted layers, {_listed(self.layer)}; got {name!r}")
+        return self._model.delta(self.factors)[name]
 
     def __repr__(self) -> str:
-        o, i = self.layer.shape
+        layer = self.layer
+        what = f"{layer.out_features} × {layer.in_features}" if isinstance(layer, Layer) else f"{len(layer)} layers"
         return (
-            f"FitResult({self.family!r}, {o} × {i}, explained={self.explained:.4g}, parameters={self.parameters}, "
+            f"FitResult({self.family!r}, {what}, explained={self.explained:.4g}, parameters={self.parameters}, "
             f"half-steps={len(self.history) - 1}, converged={self.converged})"
         )
 
 
 def fit(
-    statistics: LayerStatistics,
+    statistics: LayerStatistics | Mapping[str, LayerStatistics],
     family: Family,
     *,
     ridge: float = 0.01,
@@ -95,16 +114,20 @@ def fit(
 
     Parameters
     ----------
-    statistics : LayerStatistics
+    statistics : LayerStatistics, or mapping of str to LayerStatistics
+        A mapping, from layers' names to their statistics, for families that span layers: then the sum of the layers'
+        objectives is minimised.
     family : Family
         Such as ``LoRA(rank=8)``.
     ridge : float, default 0.01
-        The same for every family, so that they compare. 0 is least squares; unknowns that the inputs do not determine
-        then have minimum norm.
+        The same for every family, so that they compare; relative to each layer's own C. 0 is least squares; unknowns
+        that the inputs do not determine then have minimum norm.
     preserve : (i, i) array_like or LayerStatistics, optional
-        C₀ of inputs whose outputs should stay, times the weight it should have.
+        C₀ of inputs whose outputs should stay, times the weight it should have. With a mapping of statistics, a mapping
+        from some of the names.
     weight : (o, i) array_like, optional
-        W₀ for families that are made from it, when the statistics do not have it.
+        W₀ for families that are made from it, when the statistics do not have it. With a mapping of statistics, a
+        mapping from some of the names.
     max_iterations : int, default 20
         Rounds over all halves, for families that are not linear as they stand.
     tol : float, default 1e-4
@@ -142,19 +165,26 @@ def fit(
     >>> result.parameters, result.explained > 0.4
     (300, True)
     """
-    if not isinstance(statistics, LayerStatistics):
-        raise InvalidTypeError(f"statistics must be LayerStatistics, got {type(statistics).__name__}")
     check_family(family)
     most, goal, key = count(max_iterations, "max_iterations"), number(tol, "tol"), Key.of(rng)
-    o, i = statistics.out_features, statistics.in_features
-    W0 = statistics.weight
-    if weight is not None:
-        if W0 is not None:
-            raise InvalidValueError("weight must be None: the statistics have one already")
-        W0 = matrix(weight, "weight", (o, i), "(out_features, in_features)")
-    layer = Layer(o, i, W0)
-    model = family.bind(layer)
-    f = _seen_by(model, statistics.objective(ridge, preserve))
+    if isinstance(statistics, Mapping):
+        if not isinstance(family, SpanningFamily):
+            raise InvalidValueError(
+                f"{type(family).__name__} fits one layer at a time, and statistics is a mapping of {len(statistics)}; "
+                "call fit for each, or take a family whose parameters several layers share, such as LoRTA"
+            )
+        _check_mapping(statistics)
+        preserve, weight = _by_name(preserve, "preserve", statistics), _by_name(weight, "weight", statistics)
+        layer = {name: _layer(s, weight.get(name)) for name, s in statistics.items()}
+        model = family.bind_all(layer)
+    elif isinstance(statistics, LayerStatistics):
+        layer = _layer(statistics, weight)
+        model = family.bind(layer)
+    else:
+        raise InvalidTypeError(
+            f"statistics must be LayerStatistics or a mapping of them, got {type(statistics).__name__}"
+        )
+    f = _objective(model, statistics, ridge, preserve)
     done = model.own_fit(f, key, most, goal) or _alternate(model, f, key, most, goal)
     if not done.converged:
         warn(
@@ -166,7 +196,7 @@ def fit(
     return FitResult(
         family=family,
         factors=done.theta,
-        explained=_explained(model, statistics, f, done),
+        explained=1.0 - _objective(model, statistics).value(model.seen(done.theta)) / f.energy if f.energy > 0 else 0.0,
         history=done.history,
         identifiable=dict(done.ranks),
         notes=done.notes,
@@ -178,25 +208,61 @@ def fit(
     )
 
 
-def _seen_by(model: Model, f: Quadratic | Projected) -> Quadratic:
-    """The objective in the model's own coordinates: of L where dW = LA, if its A is fixed."""
-    if model.inner is not None:
-        return f.project(model.inner)
+def _listed(names: Mapping[str, Any]) -> str:
+    shown = [repr(name) for name in list(names)[:8]]
+    return ", ".join(shown) + (f" … ({len(names)} in all)" if len(names) > 8 else "")
+
+
+def _check_mapping(statistics: Mapping[Any, Any]) -> None:
+    if not statistics:
+        raise InvalidValueError("statistics must have at least one layer, got an empty mapping")
+    for name, value in statistics.items():
+        if not isinstance(name, str) or not isinstance(value, LayerStatistics):
+            raise InvalidTypeError(
+                f"statistics must map names to LayerStatistics, got {type(value).__name__} under {name!r}"
+            )
+
+
+def _by_name(value: Any, argument: str, statistics: Mapping[str, Any]) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidTypeError(f"{argument} must be a mapping as statistics is, got {type(value).__name__}")
+    for name in value:
+        if name not in statistics:
+            raise InvalidValueError(f"{argument} has {name!r}, which is no layer of statistics: {_listed(statistics)}")
+    return value
+
+
+def _layer(statistics: LayerStatistics, weight: Any) -> Layer:
+    o, i = statistics.out_features, statistics.in_features
+    if weight is None:
+        return Layer(o, i, statistics.weight)
+    if statistics.weight is not None:
+        raise InvalidValueError("weight must be None: the statistics have one already")
+    return Layer(o, i, matrix(weight, "weight", (o, i), "(out_features, in_features)"))
+
+
+def _objective(
+    model: Model, statistics: LayerStatistics | Mapping[str, LayerStatistics], ridge: float = 0.0, preserve: Any = None
+) -> Quadratic | Sum:
+    """In the model's own coordinates: of L where dW = LA, if its A is fixed."""
+    if isinstance(statistics, Mapping):
+        kept = preserve or {}
+        return Sum({name: _whole(s.objective(ridge, kept.get(name))) for name, s in statistics.items()})
+    f = statistics.objective(ridge, preserve)
+    return _whole(f) if model.inner is None else f.project(model.inner)
+
+
+def _whole(f: Quadratic | Projected) -> Quadratic:
     if isinstance(f, Projected):
         raise InvalidValueError("this family needs all of C and R, and thin statistics keep P and Q only")
     return f
 
 
-def _explained(model: Model, statistics: LayerStatistics, f: Quadratic, done: Fitted) -> float:
-    if not f.energy > 0:
-        return 0.0
-    plain = _seen_by(model, statistics.objective())
-    return 1.0 - plain.value(model.seen(done.theta)) / f.energy
-
-
-def _alternate(model: Model, f: Quadratic, key: Key, max_iterations: int, tol: float) -> Fitted:
+def _alternate(model: Model, f: Quadratic | Sum, key: Key, max_iterations: int, tol: float) -> Fitted:
     """Solve for one part of θ after the other until a round gains little."""
-    theta = model.start(key)
+    theta = model.start_for(f, key)
     names = model.halves_in_order
     history: list[float] = [f.value(model.seen(theta))]
     ranks: dict[str, tuple[int | None, int]] = {}
@@ -204,6 +270,7 @@ def _alternate(model: Model, f: Quadratic, key: Key, max_iterations: int, tol: f
     for _ in range(max_iterations):
         before = history[-1]
         for name in names:
+            theta = model.gauged(theta, name)
             half = model.halves(theta)[name]()
             step = half.solve(f, theta[name])
             if step.value <= history[-1]:  # else rounding: the last θ was as good

@@ -41,9 +41,13 @@ class Step(NamedTuple):
 class Linear(ABC):
     """dW = W̄ + Σθₖ Gₖ for a θ of shape `theta_shape`, in C order where a vector is meant.
 
+    If several layers share θ, then dW, G, C and R are mappings from a layer's name to its matrix, and inner products
+    and normal equations are summed over the layers: `solve` is the same, with a `Sum` for f.
+
     Attributes
     ----------
     shape : (o, i)
+        Of dW, if one layer has it.
     theta_shape : tuple of int
     """
 
@@ -56,14 +60,14 @@ class Linear(ABC):
         return int(np.prod(self.theta_shape))
 
     @abstractmethod
-    def apply(self, theta: np.ndarray) -> np.ndarray:
+    def apply(self, theta: np.ndarray) -> Any:
         """Σθₖ Gₖ, (o, i), without W̄."""
 
     @abstractmethod
-    def adjoint(self, G: np.ndarray) -> np.ndarray:
+    def adjoint(self, G: Any) -> np.ndarray:
         """⟨Gₖ, G⟩ for every k, in θ's shape."""
 
-    def gram(self, C: np.ndarray, block: np.ndarray | None = None) -> np.ndarray:
+    def gram(self, C: Any, block: np.ndarray | None = None) -> np.ndarray:
         """M_kl = tr(Gₖ C Gₗᵀ) for k and l in `block` (flat numbers of unknowns; None: all).
 
         This default applies one basis matrix at a time: right for every family, and slow.
@@ -85,17 +89,17 @@ class Linear(ABC):
         """W̄ (o, i), or None."""
         return None
 
-    def delta(self, theta: np.ndarray) -> np.ndarray:
+    def delta(self, theta: np.ndarray) -> Any:
         """W̄ + Σθₖ Gₖ."""
         dW = self.apply(theta)
         return dW if self.offset is None else dW + self.offset
 
-    def solve(self, f: Quadratic, start: np.ndarray | None = None) -> Step:
+    def solve(self, f: Any, start: np.ndarray | None = None) -> Step:
         """The θ that minimises f(W̄ + Σθₖ Gₖ): of minimum norm where f does not determine it.
 
         Parameters
         ----------
-        f : Quadratic
+        f : Quadratic or Sum
         start : array of θ's shape, optional
             Where an iterative method begins.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from ..errors import InvalidValueError
 
-__all__ = ["Projected", "Quadratic"]
+__all__ = ["Projected", "Quadratic", "Sum"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +69,45 @@ class Quadratic:
         if not np.all(diagonal == c) or np.count_nonzero(self.C) != (len(self.C) if c else 0):
             return None
         return c
+
+
+@dataclass(frozen=True, eq=False)
+class Sum:
+    """The objectives of several layers added up: a function of the mapping of their updates.
+
+    Attributes
+    ----------
+    parts : mapping of str to Quadratic
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> one = Quadratic(np.eye(2), np.ones((3, 2)), 6.0)
+    >>> f = Sum({"first": one, "second": one})
+    >>> f.energy, f.value({"first": np.ones((3, 2)), "second": np.zeros((3, 2))})
+    (12.0, 6.0)
+    """
+
+    parts: Mapping[str, Quadratic]
+
+    @cached_property
+    def C(self) -> dict[str, np.ndarray]:
+        """C of every layer."""
+        return {name: part.C for name, part in self.parts.items()}
+
+    @cached_property
+    def R(self) -> dict[str, np.ndarray]:
+        """R of every layer."""
+        return {name: part.R for name, part in self.parts.items()}
+
+    @property
+    def energy(self) -> float:
+        """f(0)."""
+        return sum(part.energy for part in self.parts.values())
+
+    def value(self, updates: Mapping[str, np.ndarray]) -> float:
+        """f of all updates, of which one at a time is looked at."""
+        return sum(part.value(updates[name]) for name, part in self.parts.items())
 
 
 @dataclass(frozen=True, eq=False)
