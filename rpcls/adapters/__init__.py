@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .family import Family, LinearAdapter, SpanningFamily
 from .fit import FitResult, fit
+from .loretta import LoRETTA
 from .lorta import LoRTA
 from .lowrank import LoRA, LoRAXS, MELoRA
 from .nola import NOLA
@@ -21,6 +22,7 @@ __all__ = [
     "LinearAdapter",
     "LoRA",
     "LoRAXS",
+    "LoRETTA",
     "LoRTA",
     "MELoRA",
     "RandLoRA",
