@@ -196,7 +196,7 @@ def _explained(model: Model, statistics: LayerStatistics, f: Quadratic, done: Fi
 
 def _alternate(model: Model, f: Quadratic, key: Key, max_iterations: int, tol: float) -> Fitted:
     """Solve for one part of θ after the other until a round gains little."""
-    theta = model.start(key)
+    theta = model.start_for(f, key)
     names = model.halves_in_order
     history: list[float] = [f.value(model.seen(theta))]
     ranks: dict[str, tuple[int | None, int]] = {}
