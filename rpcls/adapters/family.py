@@ -189,19 +189,18 @@ class SpanningFamily(Family):
 
 
 class _OneHalf(Model):
-    halves_in_order = ("theta",)
-
-    def __init__(self, linear: Linear, inner: np.ndarray | None = None) -> None:
-        self.linear, self.inner = linear, inner
+    def __init__(self, linear: Linear, inner: np.ndarray | None, name: str) -> None:
+        self.linear, self.inner, self.name = linear, inner, name
+        self.halves_in_order = (name,)
 
     def start(self, key: Key) -> Theta:
-        return {"theta": np.zeros(self.linear.theta_shape)}
+        return {self.name: np.zeros(self.linear.theta_shape)}
 
     def halves(self, theta: Theta) -> Mapping[str, Callable[[], Linear]]:
-        return {"theta": lambda: self.linear}
+        return {self.name: lambda: self.linear}
 
     def seen(self, theta: Theta) -> np.ndarray:
-        return self.linear.delta(theta["theta"])
+        return self.linear.delta(theta[self.name])
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,12 +232,12 @@ class LinearAdapter(Family):
     offset: Any = None
 
     def bind(self, layer: Layer) -> Model:
-        return _OneHalf(UserBasis(layer.shape, self.basis, self.size, self.offset))
+        return one_half(UserBasis(layer.shape, self.basis, self.size, self.offset))
 
 
-def one_half(linear: Linear, inner: np.ndarray | None = None) -> Model:
-    """The model of a family that is linear as it stands."""
-    return _OneHalf(linear, inner)
+def one_half(linear: Linear, inner: np.ndarray | None = None, name: str = "theta") -> Model:
+    """The model of a family that is linear as it stands; `name` is its factor's."""
+    return _OneHalf(linear, inner, name)
 
 
 def check_family(value: Any) -> None:

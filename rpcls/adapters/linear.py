@@ -127,6 +127,8 @@ class RankOne(Linear):
         None: the identity.
     theta_shape : tuple of int, optional
         Another shape for the k unknowns.
+    offset : (o, i) array, optional
+        W̄.
     """
 
     def __init__(
@@ -135,11 +137,16 @@ class RankOne(Linear):
         A: np.ndarray | None,
         scale: float = 1.0,
         theta_shape: tuple[int, ...] | None = None,
+        offset: np.ndarray | None = None,
     ) -> None:
-        self.B, self.A, self.scale = B, A, scale
+        self.B, self.A, self.scale, self._offset = B, A, scale, offset
         k = B.shape[1]
         self.shape = B.shape[0], k if A is None else A.shape[1]
         self.theta_shape = (k,) if theta_shape is None else theta_shape
+
+    @property
+    def offset(self) -> np.ndarray | None:
+        return self._offset
 
     def apply(self, theta: np.ndarray) -> np.ndarray:
         scaled = self.B * (self.scale * theta.reshape(-1))

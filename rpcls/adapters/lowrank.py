@@ -17,7 +17,7 @@ from .family import Family, Fitted, Layer, Model, Theta, one_half
 from .linear import Linear, Step
 from .quadratic import Quadratic
 
-__all__ = ["LoRA", "LoRAXS", "MELoRA", "reduced_rank", "top_singular"]
+__all__ = ["BlockLoRA", "LoRA", "LoRAXS", "MELoRA", "reduced_rank", "top_singular"]
 
 _DENSE_SVD = 768  # smaller side up to which all singular vectors are computed
 
@@ -108,7 +108,7 @@ class LoRA(Family):
 
     def bind(self, layer: Layer) -> Model:
         count(self.rank, "rank", most=min(layer.shape), why=", the smaller side of the layer")
-        return _BlockLoRA(1, self.rank, scale_of(self.alpha, self.rank), layer)
+        return BlockLoRA(1, self.rank, scale_of(self.alpha, self.rank), layer)
 
 
 @dataclass(frozen=True)
@@ -155,10 +155,12 @@ class MELoRA(Family):
         if o % self.blocks or i % self.blocks:
             raise InvalidValueError(f"blocks must divide both sides of the layer, {o} and {i}, got {self.blocks}")
         count(self.rank, "rank", most=min(o, i) // self.blocks, why=", the smaller side of a block")
-        return _BlockLoRA(self.blocks, self.rank, scale_of(self.alpha, self.rank), layer)
+        return BlockLoRA(self.blocks, self.rank, scale_of(self.alpha, self.rank), layer)
 
 
-class _BlockLoRA(Model):
+class BlockLoRA(Model):
+    """A block-diagonal dW of LoRAs: one of them, or n."""
+
     halves_in_order = ()
 
     def __init__(self, blocks: int, rank: int, scale: float, layer: Layer) -> None:
@@ -254,7 +256,7 @@ class LoRAXS(Family):
 
     def bind(self, layer: Layer) -> Model:
         B, A = self._bases(layer.needed_weight(self))
-        return one_half(_Core(B, scale_of(self.alpha, self.rank)), A)
+        return one_half(_Core(B, scale_of(self.alpha, self.rank)), A, "M")
 
 
 class _Core(Linear):

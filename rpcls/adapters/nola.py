@@ -120,7 +120,7 @@ class _Stack:
 
     def combine(self, theta: np.ndarray) -> np.ndarray:
         """Σ θₖ Gₖ, (p, q)."""
-        k, p, q = self.shape
+        _, p, q = self.shape
         out = np.zeros(p * q)
         for here, part in self.chunks():
             out += theta[here] @ part.reshape(-1, p * q)

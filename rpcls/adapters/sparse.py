@@ -1,8 +1,7 @@
-"""SpaRTA, SaRA and dynamic subsets: few entries of dW, every row of them a small system of its own."""
+"""SpaRTA and SaRA: few entries of dW, every row of them a small system of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,69 +9,13 @@ import numpy as np
 
 from ..errors import InvalidTypeError, InvalidValueError
 from ..random import Key
-from . import systems
 from .arrays import count, number, plain
 from .bases import choice
 from .family import Family, Fitted, Layer, Model, Theta, one_half
-from .linear import Linear, Step, quadratic_value
+from .grouped import Masked
 from .quadratic import Quadratic
 
-__all__ = ["DynamicSubset", "Masked", "SaRA", "SpaRTA"]
-
-_BATCH_BYTES = 64 << 20
-
-
-class Masked(Linear):
-    """The entries of dW at given positions, all others zero: θ_q = C[S_q, S_q]⁻¹R[q, S_q] for each row q.
-
-    Parameters
-    ----------
-    shape : (o, i)
-    positions : (k,) int array
-        Sorted, different: q·i + c for row q and column c.
-    """
-
-    def __init__(self, shape: tuple[int, int], positions: np.ndarray) -> None:
-        self.shape, self.positions = shape, positions
-        self.theta_shape = positions.shape
-        self._starts = np.searchsorted(positions, np.arange(shape[0] + 1) * shape[1])
-
-    def apply(self, theta: np.ndarray) -> np.ndarray:
-        dW = np.zeros(self.shape[0] * self.shape[1])
-        dW[self.positions] = theta
-        return dW.reshape(self.shape)
-
-    def adjoint(self, G: np.ndarray) -> np.ndarray:
-        return G.reshape(-1)[self.positions]
-
-    def gram(self, C: np.ndarray, block: np.ndarray | None = None) -> np.ndarray:
-        here = self.positions if block is None else self.positions[block]
-        rows, columns = np.divmod(here, self.shape[1])
-        return np.where(rows[:, None] == rows, C[np.ix_(columns, columns)], 0.0)
-
-    def blocks(self) -> Sequence[np.ndarray]:
-        return [np.arange(a, b) for a, b in zip(self._starts[:-1], self._starts[1:], strict=True) if b > a]
-
-    def batches(self) -> Iterator[np.ndarray]:
-        """Numbers of the unknowns of rows with equally many, (rows, k)."""
-        sizes = np.diff(self._starts)
-        for k in np.unique(sizes[sizes > 0]):
-            rows = np.flatnonzero(sizes == k)
-            step = max(1, _BATCH_BYTES // (8 * int(k) ** 2))
-            for start in range(0, len(rows), step):
-                yield self._starts[rows[start : start + step]][:, None] + np.arange(k)
-
-    def solve(self, f: Quadratic, start: np.ndarray | None = None) -> Step:
-        rhs = self.adjoint(f.R)
-        theta, rank, value = np.zeros(self.size), 0, f.energy
-        for numbers in self.batches():
-            columns = self.positions[numbers] % self.shape[1]
-            M = f.C[columns[:, :, None], columns[:, None, :]]
-            solved = systems.solve_batch(M, rhs[numbers])
-            theta[numbers] = solved.x
-            rank += solved.rank
-            value += quadratic_value(M, rhs[numbers], solved.x)
-        return Step(theta, value, rank)
+__all__ = ["SaRA", "SpaRTA", "entries"]
 
 
 def entries(density: float | int, shape: tuple[int, int]) -> int:
@@ -253,85 +196,3 @@ class _LowRankMasked(Model):
                 break
         rank = None, self.masked.size
         return Fitted({"theta": best}, tuple(history), {"theta": rank}, (), converged)
-
-
-@dataclass(frozen=True)
-class DynamicSubset(Family):
-    """The best share of entries, chosen by the data [1]_: iterative hard thresholding, then the masked least squares.
-
-    Positions are chosen among all entries of dW together. Each round takes a gradient step with a diagonal metric,
-    keeps the largest entries by what they gain, and solves for them exactly; a round that does not lower the objective
-    ends the search, so the answer is a local optimum: choosing the best subset is NP-hard.
-
-    Parameters
-    ----------
-    density : float or int, default 0.01
-        The share of the entries in (0, 1], or their number.
-
-    Notes
-    -----
-    Factors: "theta" (k,) and "positions" (k,), flat in C order. The positions have to be stored beside the values.
-
-    References
-    ----------
-    .. [1] F. Stahlberg et al., "Dynamic subset tuning: expanding the operational range of parameter-efficient
-       training for large language models", arXiv:2411.08610.
-    .. [2] T. Blumensath, M. E. Davies, "Iterative hard thresholding for compressed sensing", arXiv:0805.0510.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from rpcls.adapters import DynamicSubset, LayerStatistics, fit
-    >>> T = np.array([[5.0, 0.1, 0.2], [0.3, 4.0, 3.0]])
-    >>> fit(LayerStatistics.from_delta(T), DynamicSubset(density=3), ridge=0).factors["positions"]
-    array([0, 4, 5])
-    """
-
-    density: float | int = 0.01
-
-    def bind(self, layer: Layer) -> Model:
-        return _Subset(layer, entries(self.density, layer.shape))
-
-
-class _Subset(Model):
-    halves_in_order = ()
-
-    def __init__(self, layer: Layer, kept: int) -> None:
-        self.layer, self.kept = layer, kept
-
-    def start(self, key: Key) -> Theta:
-        return {"theta": np.zeros(0), "positions": np.zeros(0, np.int64)}
-
-    def halves(self, theta: Theta) -> Any:
-        return {"theta": lambda: Masked(self.layer.shape, theta["positions"])}
-
-    def seen(self, theta: Theta) -> np.ndarray:
-        return Masked(self.layer.shape, theta["positions"]).apply(theta["theta"])
-
-    def own_fit(self, f: Quadratic, key: Key, max_iterations: int, tol: float) -> Fitted:
-        diagonal = np.diagonal(f.C)
-        inverse = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
-        theta, history, rank = self.start(key), [f.energy], 0
-        residual = f.R
-        dW = np.zeros(f.shape)
-        step, converged = 1.0, False
-        for _ in range(max_iterations):
-            moved = dW + step * residual * inverse
-            gains = (moved**2 * diagonal).reshape(-1)
-            positions = np.sort(np.argpartition(-gains, self.kept - 1)[: self.kept])
-            solved = Masked(f.shape, positions).solve(f)
-            if solved.value >= history[-1] - tol * f.energy and theta["positions"].size:
-                step /= 4
-                if np.array_equal(positions, theta["positions"]) or step < 0.01:
-                    converged = True
-                    break
-                if solved.value >= history[-1]:
-                    continue
-            theta, rank = {"theta": solved.theta, "positions": positions}, solved.rank or 0
-            history.append(min(solved.value, history[-1]))
-            dW = self.seen(theta)
-            residual = f.R - dW @ f.C
-        notes = ()
-        if rank < self.kept:
-            notes = (f"theta: {self.kept - rank} of {self.kept} unknowns are not determined; they have minimum norm.",)
-        return Fitted(theta, tuple(history), {"theta": (rank, self.kept)}, notes, converged)

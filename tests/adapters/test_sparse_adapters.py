@@ -10,7 +10,7 @@ from hypothesis import given
 from layers import KINDS, SHAPES, check_fit, check_model, kinds, layer, seeds, shapes, statistics
 
 from rpcls.adapters import DynamicSubset, LayerStatistics, SaRA, SpaRTA, fit
-from rpcls.adapters import sparse as module
+from rpcls.adapters import grouped as module
 from rpcls.errors import ConvergenceWarning, InvalidTypeError, InvalidValueError
 
 
