@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from .capture import capture
+from .export import export_peft
+from .extract import extract
 from .family import Family, LinearAdapter
 from .fit import FitResult, fit
 from .lowrank import LoRA, LoRAXS, MELoRA
+from .models import ModelFit, fit_model
 from .nola import NOLA
 from .randlora import RandLoRA
 from .sparse import DynamicSubset, SaRA, SpaRTA
@@ -21,10 +25,15 @@ __all__ = [
     "LoRA",
     "LoRAXS",
     "MELoRA",
+    "ModelFit",
     "RandLoRA",
     "SaRA",
     "SpaRTA",
     "VeRA",
+    "capture",
+    "export_peft",
+    "extract",
     "fit",
+    "fit_model",
     "token_sketch_size",
 ]

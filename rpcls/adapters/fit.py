@@ -66,11 +66,15 @@ class FitResult:
     bytes: int
     converged: bool
     layer: Layer
-    _model: Model = field(repr=False)
+    _model: Model | None = field(repr=False)
 
     def delta(self) -> np.ndarray:
         """dW (out_features, in_features), float64: add it to the weight."""
-        return self._model.delta(self.factors)
+        return self.model().delta(self.factors)
+
+    def model(self) -> Model:
+        """The family bound to the layer, with its bases; made again unless it was kept."""
+        return self.family.bind(self.layer) if self._model is None else self._model
 
     def __repr__(self) -> str:
         o, i = self.layer.shape
