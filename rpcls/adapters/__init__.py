@@ -10,6 +10,7 @@ from .fit import FitResult, fit
 from .lowrank import LoRA, LoRAXS, MELoRA
 from .models import ModelFit, fit_model
 from .nola import NOLA
+from .peft_model import peft_families
 from .randlora import RandLoRA
 from .sparse import DynamicSubset, SaRA, SpaRTA
 from .statistics import LayerStatistics, token_sketch_size
@@ -35,5 +36,6 @@ __all__ = [
     "extract",
     "fit",
     "fit_model",
+    "peft_families",
     "token_sketch_size",
 ]

@@ -15,12 +15,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import InvalidValueError
+from .c3a import C3A
 from .fit import FitResult
+from .fourier import FourierFT, peft_indices
+from .loha import LoHa
 from .lowrank import LoRA, LoRAXS, MELoRA, scale_of
 from .names import listed
 from .nola import NOLA
 from .randlora import RandLoRA
-from .sparse import DynamicSubset, SaRA, SpaRTA
+from .sparse import SaRA, SpaRTA
+from .subset import DynamicSubset
 from .vera import VeRA
 
 __all__ = ["PEFT_VERSION", "Written", "written"]
@@ -78,6 +82,49 @@ def _lora(results: Results) -> Written:
         ranks[name], alphas[name] = len(A), _plain(scale * len(A))
     config = {"peft_type": "LORA", "r": _common(ranks), "lora_alpha": _common(alphas)}
     config |= {"rank_pattern": _pattern(ranks, _lora_key), "alpha_pattern": _pattern(alphas, _lora_key)}
+    return Written(config, {}, layers)
+
+
+# -- their own factors, and nothing else ------------------------------------------------------------------------
+
+
+def _loha(results: Results) -> Written:
+    """hada_w1_a, hada_w1_b, hada_w2_a, hada_w2_b: dW = alpha/r · (w1_a·w1_b) ⊙ (w2_a·w2_b)."""
+    names = {"hada_w1_a": "B1", "hada_w1_b": "A1", "hada_w2_a": "B2", "hada_w2_b": "A2"}
+    layers, ranks, alphas = {}, {}, {}
+    for name, result in results.items():
+        family: Any = result.family
+        layers[name] = {theirs: result.factors[ours] for theirs, ours in names.items()}
+        ranks[name], alphas[name] = family.rank, _plain(scale_of(family.alpha, family.rank) * family.rank)
+    config = {"peft_type": "LOHA", "r": _common(ranks), "alpha": _common(alphas)}
+    config |= {"rank_pattern": _pattern(ranks, _lora_key), "alpha_pattern": _pattern(alphas, _lora_key)}
+    return Written(config, {}, layers)
+
+
+def _c3a(results: Results) -> Written:
+    """c3a_kernel (o/b, i/b, b)."""
+    layers = {name: {"c3a_kernel": result.factors["kernel"]} for name, result in results.items()}
+    sizes = {name: result.factors["kernel"].shape[-1] for name, result in results.items()}
+    config = {"peft_type": "C3A", "block_size": _common(sizes), "block_size_pattern": _pattern(sizes, _dotted_key)}
+    return Written(config, {}, layers)
+
+
+def _fourier(results: Results) -> Written:
+    """fourierft_spectrum (k,), at places that peft draws from random_loc_seed when it loads."""
+    family = _one_family(results, ("scaling", "random_loc_seed"))
+    layers, sizes = {}, {}
+    for name, result in results.items():
+        its: Any = result.family
+        (o, i), k = result.layer.shape, result.factors["spectrum"].size
+        u, v = its.indices_in((o, i))
+        if not np.array_equal(u * i + v, peft_indices(family.random_loc_seed, o * i, k)):
+            raise InvalidValueError(
+                f"layer {name!r}: peft keeps no indices of FourierFT but draws them, for random_loc_seed = "
+                f"{family.random_loc_seed} others than these; fit without indices, for peft's own"
+            )
+        layers[name], sizes[name] = {"fourierft_spectrum": result.factors["spectrum"]}, k
+    config = {"peft_type": "FOURIERFT", "scaling": family.scaling, "random_loc_seed": family.random_loc_seed}
+    config |= {"n_frequency": _common(sizes), "n_frequency_pattern": _pattern(sizes, _dotted_key)}
     return Written(config, {}, layers)
 
 
@@ -216,6 +263,9 @@ def _plain(value: float) -> int | float:
 
 FORMATS: dict[type, Callable[[Results], Written]] = {
     **dict.fromkeys((LoRA, LoRAXS, MELoRA, NOLA), _lora),
+    LoHa: _loha,
+    C3A: _c3a,
+    FourierFT: _fourier,
     RandLoRA: _randlora,
     VeRA: _vera,
     **dict.fromkeys((SpaRTA, SaRA, DynamicSubset), _shira),
