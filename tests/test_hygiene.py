@@ -23,7 +23,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # from the ground up; a module may import from lower layers, and from its own room
 LAYERS = [
     {"errors"},
-    {"random", "rates", "solution"},
+    {"progress", "random", "rates", "solution"},
     {"kernels"},
     {"linalg"},
     {"factor"},
@@ -40,7 +40,7 @@ LAYERS = [
     {"cli"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
-HOSTS = {"study", "cli", "datasets", "adapters", "estimators"}  # may import frameworks, when used
+HOSTS = {"study", "cli", "datasets", "adapters", "estimators", "progress"}  # may import frameworks, when used
 OPTIONAL = ("scipy", "numba", "llvmlite", "pandas", "matplotlib", "sklearn", "cvxpy", "cupy", "torch", "dask", "PIL",
             "rich", "psutil", "threadpoolctl", "pyarrow")  # fmt: skip
 

@@ -86,7 +86,8 @@ class Exact(Accumulator):
         gram, squares = X.T @ X, np.vdot(Y, Y)
         _check_range(np.trace(gram), squares)
         self.gram += gram
-        self.cross += Y.T @ X
+        if Y.any():  # else inputs alone, which need no product
+            self.cross += Y.T @ X
         self.input_sum = self.input_sum + X.sum(axis=0)
         self.target_sum = self.target_sum + Y.sum(axis=0)
         self.target_squares = self.target_squares + squares

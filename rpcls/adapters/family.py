@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -143,13 +143,27 @@ class Model(ABC):
         update = self.seen(theta)
         return update if self.inner is None else update @ self.inner
 
+    def low_rank(self, theta: Theta) -> tuple[np.ndarray, np.ndarray]:
+        """B (o, r) and A (r, i) with dW = BA, for a family whose dW is such a product."""
+        if self.inner is None:
+            raise InvalidValueError(f"{type(self).__name__.strip('_')} is no product of two thin matrices")
+        return self.seen(theta), self.inner
+
     def own_fit(self, f: Any, key: Key, max_iterations: int, tol: float) -> Fitted | None:
         """The family's own way to its minimum; None: alternate over the halves."""
         return None
 
 
 class Family(ABC):
-    """A family of adapters: a frozen value that holds its settings and the seed of its bases."""
+    """A family of adapters: a frozen value that holds its settings and the seed of its bases.
+
+    Attributes
+    ----------
+    needs_weight : bool
+        Whether it is made from the layer's weight W₀.
+    """
+
+    needs_weight: ClassVar[bool] = False
 
     @abstractmethod
     def bind(self, layer: Layer) -> Model:

@@ -67,7 +67,7 @@ class FitResult:
     bytes: int
     converged: bool
     layer: Layer | Mapping[str, Layer]
-    _model: Model = field(repr=False)
+    _model: Model | None = field(repr=False)
 
     def delta(self, name: str | None = None) -> np.ndarray:
         """dW (out_features, in_features), float64: add it to the weight.
@@ -85,10 +85,19 @@ class FitResult:
         if isinstance(self.layer, Layer):
             if name is not None:
                 raise InvalidValueError(f"name must be None: this is the fit of one layer; got {name!r}")
-            return self._model.delta(self.factors)
+            return self.model().delta(self.factors)
         if name not in self.layer:
             raise InvalidValueError(f"name must be one of the fitted layers, {_listed(self.layer)}; got {name!r}")
-        return self._model.delta(self.factors)[name]
+        return self.model().delta(self.factors)[name]
+
+    def model(self) -> Model:
+        """The family bound to what it was fitted to, with its bases; made again unless it was kept."""
+        if self._model is not None:
+            return self._model
+        if isinstance(self.layer, Layer):
+            return self.family.bind(self.layer)
+        assert isinstance(self.family, SpanningFamily)
+        return self.family.bind_all(self.layer)
 
     def __repr__(self) -> str:
         layer = self.layer

@@ -185,6 +185,12 @@ class BlockLoRA(Model):
             dW[j, :, j] = self.scale * (theta["B"][j] @ theta["A"][j])
         return dW.reshape(o, i)
 
+    def low_rank(self, theta: Theta) -> tuple[np.ndarray, np.ndarray]:
+        from scipy.linalg import block_diag
+
+        A, B = theta["A"], self.scale * theta["B"]
+        return (B, A) if self.blocks == 1 else (block_diag(*B), block_diag(*A))
+
     def own_fit(self, f: Quadratic, key: Key, max_iterations: int, tol: float) -> Fitted:
         o, i = self.layer.shape
         n = self.blocks
@@ -237,6 +243,8 @@ class LoRAXS(Family):
            [0., 1., 0.],
            [0., 0., 0.]])
     """
+
+    needs_weight = True
 
     rank: int
     alpha: float | None = None

@@ -155,6 +155,9 @@ class _NOLA(Model):
     def seen(self, theta: Theta) -> np.ndarray:
         return self.scale * (self.left(theta) @ self.right(theta))
 
+    def low_rank(self, theta: Theta) -> tuple[np.ndarray, np.ndarray]:
+        return self.scale * self.left(theta), self.right(theta)
+
     def rooted(self, C: np.ndarray) -> np.ndarray:
         """AᵢC^½, (k, r, i) without the stack's scale; kept for the C that was asked for last."""
         if self._rooted is None or self._rooted[0] is not C:

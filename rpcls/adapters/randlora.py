@@ -14,7 +14,7 @@ from .arrays import check_finite, count, number, plain, wide
 from .family import Family, Layer, Model, Theta
 from .linear import Linear, RankOne
 from .modulated import ModulatedColumns, ModulatedRows
-from .vera import kaiming
+from .vera import unit
 
 __all__ = ["RandLoRA"]
 
@@ -36,8 +36,9 @@ class RandLoRA(Family):
     alpha : float, optional
         s = alpha/r; peft's default is 640. s = 1 by default.
     seed : int, default 0
-        Of A and B, uniform on ±√(6/fan-in). peft draws its own from the seed, the machine's float type and all target
-        modules: to export, read them from the model, or ship these.
+        Of A and B, uniform of variance 1. Column c of A and row q of each base in B depend on the seed and r alone, so
+        that layers of all sizes share one A and one B, of which each takes the leading part. peft draws its own from
+        the seed, the machine's float type and all target modules; `export_peft` ships these instead.
     A : (≥ r, 1, ≥ d) array_like, optional
         ``randlora_A`` itself; the leading part is used.
     B : (≥ D, ≥ n, ≥ r) array_like, optional
@@ -87,9 +88,16 @@ class RandLoRA(Family):
         """A (r, 1, d) and B (D, n, r) for a layer of this shape, (out_features, in_features)."""
         d, D, r = min(shape), max(shape), self.rank
         n = -(-d // r)
-        key = Key.of(self.seed)
-        A = _part(self.A, "A", (r, 1, d), "(rank, 1, smaller side)", lambda: kaiming(key.fold(0), (r, 1, d)))
-        B = _part(self.B, "B", (D, n, r), "(larger side, bases, rank)", lambda: kaiming(key.fold(1), (D, n, r)))
+        of_A, of_B = Key.of(self.seed).fold(0), Key.of(self.seed).fold(1)
+
+        def draw_A() -> np.ndarray:
+            return np.ascontiguousarray(unit(of_A, (d, r)).T)[:, None]
+
+        def draw_B() -> np.ndarray:
+            return np.stack([unit(of_B.fold(j), (D, r)) for j in range(n)], axis=1)
+
+        A = _part(self.A, "A", (r, 1, d), "(rank, 1, smaller side)", draw_A)
+        B = _part(self.B, "B", (D, n, r), "(larger side, bases, rank)", draw_B)
         return A, B
 
     def bind(self, layer: Layer) -> Model:

@@ -132,6 +132,8 @@ class SaRA(Family):
            [1., 0.]])
     """
 
+    needs_weight = True
+
     threshold: float | None = None
     density: float = 0.1
     nuclear: float = 0.0

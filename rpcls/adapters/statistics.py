@@ -123,15 +123,16 @@ class LayerStatistics:
 
     # -- reading tokens -----------------------------------------------------------------------------------------
 
-    def update(self, X: Any, Y: Any) -> LayerStatistics:
+    def update(self, X: Any, Y: Any = None) -> LayerStatistics:
         """Add a batch of tokens.
 
         Parameters
         ----------
         X : (…, i) array_like or torch tensor
             The layer's inputs, of any float type; leading dimensions are flattened.
-        Y : (…, o) array_like or torch tensor
-            With `weight` the wanted outputs, else what the update should add to them.
+        Y : (…, o) array_like or torch tensor, optional
+            With `weight` the wanted outputs, else what the update should add to them; None (without `weight`): nothing.
+            Statistics of inputs alone are for ``from_delta(inputs=…)``.
 
         Returns
         -------
@@ -146,6 +147,9 @@ class LayerStatistics:
             NaN or infinity. The statistics are as they were before the call.
         """
         X = _tokens(X, "X", self.in_features, "in_features")
+        if Y is None and self.weight is not None:
+            raise InvalidValueError("Y must be given: with a weight it is the wanted output; got None")
+        Y = np.broadcast_to(0.0, (len(X), self.out_features)) if Y is None else Y
         Y = _tokens(Y, "Y", self.out_features, "out_features")
         if len(X) != len(Y):
             raise InvalidValueError(f"X and Y must have the same number of tokens, got {len(X)} and {len(Y)}")

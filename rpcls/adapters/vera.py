@@ -29,7 +29,8 @@ class VeRA(Family):
     rank : int
         r.
     seed : int, default 0
-        Of A and B: uniform on ±√(6/fan-in), as the peft library draws its own.
+        Of A and B: uniform, of variance 1 and 2/r. Column c of A and row q of B depend on the seed and r alone, so that
+        layers of all sizes share one A and one B, of which each takes the leading part.
     d_initial : float, default 0.1
     A : (≥ r, ≥ i) array_like, optional
         The matrix itself, such as ``vera_A`` of a peft model; its first r rows and i columns are used.
@@ -71,14 +72,17 @@ class VeRA(Family):
     def projection(self, in_features: int, weight: Any = None) -> np.ndarray:
         if self.A is not None:
             return leading(self.A, "A", (self.rank, in_features), "(rank, in_features)")
-        return kaiming(Key.of(self.seed).fold(0), (self.rank, in_features))
+        return np.ascontiguousarray(unit(Key.of(self.seed).fold(0), (in_features, self.rank)).T)
+
+    def output_basis(self, out_features: int) -> np.ndarray:
+        """B (o, r) for a layer of this many outputs."""
+        shape = (out_features, self.rank)
+        if self.B is not None:
+            return leading(self.B, "B", shape, "(out_features, rank)")
+        return kaiming(Key.of(self.seed).fold(1), shape)
 
     def bind(self, layer: Layer) -> Model:
-        shape = (layer.out_features, self.rank)
-        if self.B is not None:
-            B = leading(self.B, "B", shape, "(out_features, rank)")
-        else:
-            B = kaiming(Key.of(self.seed).fold(1), shape)
+        B = self.output_basis(layer.out_features)
         return _VeRA(self.projection(layer.in_features), B, float(self.d_initial))
 
 
@@ -95,6 +99,11 @@ def leading(value: Any, name: str, shape: tuple[int, int], meaning: str) -> np.n
 def kaiming(key: Key, shape: tuple[int, ...]) -> np.ndarray:
     """Uniform entries of variance 2/fan-in, the fan-in being the last axis."""
     return uniform(key, shape) * np.sqrt(6.0 / shape[-1])
+
+
+def unit(key: Key, shape: tuple[int, ...]) -> np.ndarray:
+    """Uniform entries of variance 1."""
+    return uniform(key, shape) * np.sqrt(3.0)
 
 
 class _VeRA(Model):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidValueError
+from ..progress import Progress
 from ..random import Key, RandomLike
 from .checks import as_baselines, as_matrix, as_ratios, as_repeats, as_target
 from .jobs import (
@@ -25,7 +26,6 @@ from .jobs import (
 from .machine import describe_machine, one_read
 from .memory import Gauge
 from .methods import BASELINES, DEFAULT_SKETCHES, DEFAULT_SOLVERS, label_of, named_sketches, named_solvers
-from .progress import Progress
 from .reference import Reference
 from .table import Problem, StudyRow, StudyTable
 
@@ -207,7 +207,7 @@ class _Study:
     def run(self, memory: bool, descriptions: dict[str, str], progress: bool | None) -> StudyTable:
         machine = describe_machine()
         interrupted = False
-        with Progress(self.cost(memory), progress) as bar:
+        with Progress(self.cost(memory), progress, "study") as bar:
             try:
                 bar.step("exact answer")
                 B = np.column_stack([np.asarray(v, dtype=np.float64) for v in self.targets.values()])

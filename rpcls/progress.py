@@ -6,7 +6,7 @@ import sys
 from types import TracebackType
 from typing import Any
 
-from ..errors import MissingDependencyError
+from .errors import MissingDependencyError
 
 __all__ = ["Progress"]
 
@@ -16,13 +16,15 @@ class Progress:
 
     Parameters
     ----------
-    total : float
-        Sum of all costs, in reads of A.
+    total : float or None
+        Sum of all costs, in whatever unit `done` counts; None if it is not known.
     show : bool or None
         None: only when standard error is a terminal and rich is installed.
+    extra : str
+        The extra of this package that installs rich, for the error when it is missing.
     """
 
-    def __init__(self, total: float, show: bool | None) -> None:
+    def __init__(self, total: float | None, show: bool | None, extra: str) -> None:
         self._total = total
         self._bar: Any = None
         if show is False or (show is None and not sys.stderr.isatty()):
@@ -33,7 +35,7 @@ class Progress:
             from rich.progress import Progress as RichProgress
         except ImportError as error:
             if show:
-                raise MissingDependencyError.for_package("rich", "study", "A progress bar") from error
+                raise MissingDependencyError.for_package("rich", extra, "A progress bar") from error
             return
         self._bar = RichProgress(
             BarColumn(bar_width=30),

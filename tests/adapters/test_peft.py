@@ -1,0 +1,153 @@
+"""Exported adapters in the peft library itself: the outputs are those of W₀ + dW."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch; .ci/run installs it in its second step")
+peft = pytest.importorskip("peft", reason="needs the peft library; .ci/run installs it in its second step")
+transformers = pytest.importorskip("transformers", reason="needs transformers; .ci/run installs it in its second step")
+
+from rpcls.adapters import (  # noqa: E402
+    NOLA,
+    DynamicSubset,
+    Family,
+    LayerStatistics,
+    LoRA,
+    LoRAXS,
+    MELoRA,
+    ModelFit,
+    RandLoRA,
+    SaRA,
+    SpaRTA,
+    VeRA,
+    export_peft,
+    fit_model,
+)
+from rpcls.adapters.peft_format import FORMATS, PEFT_VERSION  # noqa: E402
+
+pytestmark = [pytest.mark.peft, pytest.mark.filterwarnings("default")]
+
+ATTENTION = [f"model.layers.{k}.self_attn.{p}" for k in range(2) for p in ("q_proj", "k_proj", "o_proj")]
+LAYERS = [*ATTENTION, "model.layers.1.mlp.up_proj", "model.layers.1.mlp.down_proj"]  # o > i, o < i, o = i
+FAMILIES = [
+    LoRA(rank=3),
+    LoRA(rank=4, alpha=2.0),
+    LoRAXS(rank=5),
+    LoRAXS(rank=2, alpha=3.0),
+    MELoRA(rank=2, blocks=4, alpha=8.0),
+    NOLA(a_size=20, b_size=30, rank=3),
+    NOLA(a_size=20, b_size=30, rank=3, alpha=1.5),
+    VeRA(rank=24, seed=1),
+    RandLoRA(rank=5),
+    RandLoRA(rank=8, alpha=4.0, seed=3),
+    SpaRTA(density=0.05),
+    SaRA(density=0.1),
+    DynamicSubset(density=0.02),
+]
+
+
+def base() -> Any:
+    settings = transformers.LlamaConfig(
+        vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=32,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    return transformers.LlamaForCausalLM(settings).eval()
+
+
+def outputs(model: Any) -> Any:
+    with torch.no_grad():
+        return model(input_ids=torch.arange(48).reshape(4, 12)).logits
+
+
+def fitted(family: Family | dict[str, Family], layers: list[str] = LAYERS) -> ModelFit:
+    """Updates of a tenth of the weights' size, so that the outputs feel them."""
+    rng, model = np.random.default_rng(0), base()
+    weights = {name: model.get_submodule(name).weight.detach().double().numpy() for name in layers}
+    wanted = {
+        name: LayerStatistics.from_delta(3 * W.std() * rng.standard_normal(W.shape)) for name, W in weights.items()
+    }
+    return fit_model(wanted, family, weights=weights, max_iterations=5, tol=1.0)
+
+
+def check(result: ModelFit, directory: Path) -> Any:
+    """Load with peft, and compare with the sum done by hand, in float64."""
+    with pytest.warns() as seen:
+        loaded = peft.PeftModel.from_pretrained(base(), directory)
+    complaints = [str(w.message) for w in seen if "adapter" in str(w.message)]
+    shared = ("randlora_A.default", "randlora_B.default")
+    for text in complaints:  # the shared bases, once more for every layer; nothing else may be missing
+        keys = text.partition("[")[2].partition("]")[0].split(", ")
+        assert "missing adapter keys" in text and all(key.strip("'").endswith(shared) for key in keys), text
+    by_hand = base().double()
+    before = outputs(by_hand)
+    with torch.no_grad():
+        for name, layer in result.items():
+            by_hand.get_submodule(name).weight += torch.from_numpy(layer.delta())
+    after = outputs(by_hand)
+    assert (after - before).abs().max() > 1e-2
+    assert (outputs(loaded).double() - after).abs().max() < 1e-5
+    return loaded
+
+
+def test_the_version_is_the_one_that_is_stated() -> None:
+    assert peft.__version__ == PEFT_VERSION
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=repr)
+def test_outputs_are_those_of_the_sum(family: Family, tmp_path: Path) -> None:
+    result = fitted(family)
+    check(result, export_peft(result, tmp_path / "adapter", model=base(), task_type="CAUSAL_LM"))
+
+
+def test_every_format_is_tried() -> None:
+    assert {type(family) for family in FAMILIES} == set(FORMATS)
+
+
+def test_settings_that_differ_between_layers(tmp_path: Path) -> None:
+    ranks = {name: LoRA(rank=1 + k % 4, alpha=None if k % 3 else 5.0) for k, name in enumerate(LAYERS)}
+    result = fitted(ranks)
+    loaded = check(result, export_peft(result, tmp_path / "adapter"))
+    assert loaded.base_model.model.model.layers[1].self_attn.o_proj.r == {"default": ranks[LAYERS[5]].rank}
+
+
+def test_training_can_go_on(tmp_path: Path) -> None:
+    """peft's own file of the loaded adapter says the same, and one step of gradient descent changes the outputs."""
+    for family in (VeRA(rank=16), RandLoRA(rank=8), SpaRTA(density=0.03)):
+        result = fitted(family, ATTENTION)
+        directory = export_peft(result, tmp_path / type(family).__name__)
+        loaded = peft.PeftModel.from_pretrained(base(), directory, is_trainable=True)
+        again = tmp_path / f"again-{type(family).__name__}"
+        loaded.save_pretrained(again)
+        from safetensors.numpy import load_file
+
+        mine, theirs = (load_file(folder / "adapter_model.safetensors") for folder in (directory, again))
+        assert set(mine) <= set(theirs)
+        for name, array in mine.items():
+            np.testing.assert_array_equal(array, theirs[name])
+        config = json.loads((directory / "adapter_config.json").read_text())
+        for key, value in json.loads((again / "adapter_config.json").read_text()).items():
+            if key in config and key not in ("inference_mode", "task_type"):
+                assert sorted(config[key]) == sorted(value) if key == "target_modules" else config[key] == value
+        before = outputs(loaded)
+        loaded(input_ids=torch.arange(12)[None]).logits.square().mean().backward()
+        with torch.no_grad():
+            for parameter in loaded.parameters():
+                if parameter.grad is not None:
+                    parameter -= 1e-2 * parameter.grad
+        assert (outputs(loaded) - before).abs().max() > 1e-7
+
+
+def test_peft_keeps_the_bases_once(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    result = fitted(RandLoRA(rank=4))
+    names = load_file(export_peft(result, tmp_path / "adapter") / "adapter_model.safetensors")
+    assert sorted(n for n in names if n.endswith(("_A", "_B"))) == ["base_model.randlora_A", "base_model.randlora_B"]
+    assert names["base_model.randlora_A"].shape == (4, 1, 48) and names["base_model.randlora_B"].shape == (48, 12, 4)
