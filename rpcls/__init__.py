@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # the same names as _HOMES, for type checkers and editors; a 
         SourceError,
     )
     from .front_door import compress, lstsq
-    from .multipass import Direct, NormalEquations, SketchAndPrecondition
+    from .multipass import Direct, IterativeHessianSketch, NormalEquations, SketchAndPrecondition
     from .onepass import (
         Absolute,
         CombinedCompressed,
@@ -85,7 +85,7 @@ _HOMES = {
         "SourceError",
     ),
     ".front_door": ("compress", "lstsq"),
-    ".multipass": ("Direct", "NormalEquations", "SketchAndPrecondition"),
+    ".multipass": ("Direct", "IterativeHessianSketch", "NormalEquations", "SketchAndPrecondition"),
     ".onepass": (
         "Absolute",
         "CombinedCompressed",
