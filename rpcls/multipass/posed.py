@@ -75,6 +75,10 @@ class Posed:
             M = M + self.ridge * (inverse.T @ inverse)
         return M, z
 
+    def size(self, factor: Factor, x: np.ndarray) -> np.ndarray:
+        """‖x‖, (k,), in the units in which the columns of A have unit norm."""
+        return np.linalg.norm(times_power(x, factor.exponents[:, None]), axis=0)
+
     def backward_error(self, factor: Factor, x: np.ndarray, h: np.ndarray, *, bound: bool = False) -> np.ndarray:
         """The Karlson–Waldén estimate of the backward error, (k,), relative to the Frobenius norm of unit-norm columns.
 
@@ -82,8 +86,9 @@ class Posed:
         for A. The residual norm is that of the last `gradient`. With `bound`, or where that is small enough, an upper
         bound that needs no factorisation.
         """
+        x_norm = self.size(factor, x)
         with np.errstate(divide="ignore", invalid="ignore"):
-            root = factor.size / np.hypot(self.b_norm, factor.size * self._scaled_norm(factor, x))  # √s of the formula
+            root = factor.size / np.hypot(self.b_norm, factor.size * x_norm)  # √s of the formula
             tau = root * self.residual
             error = np.nan_to_num(root * factor.shifted_bound(h, tau) / factor.size)
             if bound or np.all(error <= FINE * self.unit):
@@ -105,12 +110,8 @@ class Posed:
             return False
         longest = factor.norm * np.linalg.norm(factor.half_transpose(self.slope), axis=0)
         found = np.linalg.norm(times_power(self.slope, -factor.exponents[:, None]), axis=0)
-        size = np.hypot(self.b_norm, factor.size * self._scaled_norm(factor, self.x))
-        return bool(np.any(found > 1.01 * longest + 200 * self.unit * factor.size * size))
-
-    def _scaled_norm(self, factor: Factor, x: np.ndarray) -> np.ndarray:
-        """‖x‖, (k,), in units in which the columns of A have unit norm."""
-        return np.linalg.norm(times_power(x, factor.exponents[:, None]), axis=0)
+        rounding = factor.size * np.hypot(self.b_norm, factor.size * self.size(factor, self.x))
+        return bool(np.any(found > 1.01 * longest + 200 * self.unit * rounding))
 
     @property
     def floor(self) -> np.ndarray:
