@@ -23,7 +23,6 @@ __all__ = [
     "certificate_floor",
     "check_certifiable",
     "checked_confidence",
-    "checked_rtol",
     "damped_step",
     "error_bound",
     "thinning",
@@ -150,17 +149,6 @@ def checked_confidence(confidence: Any) -> float:
             f"confidence must be in {low} … {high}, for which the bounds were calibrated, got {confidence!r}"
         )
     return float(confidence)
-
-
-def checked_rtol(rtol: Any) -> float | None:
-    """`rtol` as a float in (0, 1), or None, or the error that says so."""
-    if rtol is None:
-        return None
-    if isinstance(rtol, bool) or not isinstance(rtol, int | float | np.number):
-        raise InvalidTypeError(f"rtol must be a float, got {type(rtol).__name__} {rtol!r}")
-    if not 0 < rtol < 1:
-        raise InvalidValueError(f"rtol must be in (0, 1), got {rtol}")
-    return float(rtol)
 
 
 def certifiable(operator: SketchOperator) -> bool:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from .accuracy import checked_rtol
 from .automatic import automatic
 from .compressed import CompressedProblem
 from .errors import InvalidTypeError, InvalidValueError
@@ -23,6 +22,7 @@ from .onepass import (
     RobustFullyCompressed,
     RobustPartiallyCompressed,
 )
+from .planning import checked_rtol
 from .random import RandomLike
 from .sizes import default_sketch_size
 from .sketches import LeverageSampling, SketchFamily, SketchOperator, SparseSign

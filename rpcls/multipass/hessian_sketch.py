@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from ..accuracy import certifiable, certificate_factor, check_certifiable, checked_confidence, checked_rtol
+from ..accuracy import certifiable, certificate_factor, check_certifiable, checked_confidence
 from ..errors import ConvergenceWarning, InvalidTypeError, InvalidValueError, warn
 from ..factor import Factor
 from ..linalg import rank_tolerance
+from ..planning import checked_rtol
 from ..sketches import SampledRows, SparseSign
 from ..solution import Solution, Status
 from .direct import Direct, checked_settings

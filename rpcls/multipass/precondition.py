@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from ..accuracy import certifiable, certificate_factor, check_certifiable, checked_confidence, checked_rtol
+from ..accuracy import certifiable, certificate_factor, check_certifiable, checked_confidence
 from ..errors import ConvergenceWarning, InvalidTypeError, InvalidValueError, warn
 from ..factor import Factor
 from ..linalg import rank_tolerance
-from ..planning import NORMAL_CONDITION, precondition_plan
+from ..planning import NORMAL_CONDITION, checked_rtol, precondition_plan
 from ..sketches import SparseSign
 from ..solution import Solution, Status
 from .by_gram import solve_gram
