@@ -20,6 +20,7 @@ import numpy as _numpy
 
 if TYPE_CHECKING:  # the same names as _HOMES, for type checkers and editors; a test compares the two
     from . import adapters, datasets, study
+    from .calibration import calibrate
     from .certification import certify
     from .compressed import CompressedProblem
     from .errors import (
@@ -36,7 +37,7 @@ if TYPE_CHECKING:  # the same names as _HOMES, for type checkers and editors; a 
         SourceError,
     )
     from .front_door import compress, lstsq
-    from .multipass import Direct, NormalEquations, SketchAndPrecondition
+    from .multipass import Direct, IterativeHessianSketch, NormalEquations, SketchAndPrecondition
     from .onepass import (
         Absolute,
         CombinedCompressed,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:  # the same names as _HOMES, for type checkers and editors; a 
     )
     from .planning import Plan, PlannedSolver, plan
     from .random import STREAM_VERSION, Key
+    from .rates import Rates
     from .sizes import SketchSize, suggest_sketch_size
     from .sketches import (
         SRHT,
@@ -69,6 +71,7 @@ __version__ = "0.1.0.dev0"
 # Public names and the modules they live in: each is imported when it is first used.
 _HOMES = {
     ".": ("adapters", "datasets", "study"),
+    ".calibration": ("calibrate",),
     ".certification": ("certify",),
     ".compressed": ("CompressedProblem",),
     ".errors": (
@@ -85,7 +88,7 @@ _HOMES = {
         "SourceError",
     ),
     ".front_door": ("compress", "lstsq"),
-    ".multipass": ("Direct", "NormalEquations", "SketchAndPrecondition"),
+    ".multipass": ("Direct", "IterativeHessianSketch", "NormalEquations", "SketchAndPrecondition"),
     ".onepass": (
         "Absolute",
         "CombinedCompressed",
@@ -97,6 +100,7 @@ _HOMES = {
     ".sizes": ("SketchSize", "suggest_sketch_size"),
     ".planning": ("Plan", "PlannedSolver", "plan"),
     ".random": ("STREAM_VERSION", "Key"),
+    ".rates": ("Rates",),
     ".sketches": (
         "SRHT",
         "BlockSRHT",

@@ -18,6 +18,7 @@ __all__ = [
     "CONFIDENCES",
     "Inference",
     "Kind",
+    "certifiable",
     "certificate_factor",
     "certificate_floor",
     "check_certifiable",
@@ -150,25 +151,33 @@ def checked_confidence(confidence: Any) -> float:
     return float(confidence)
 
 
+def certifiable(operator: SketchOperator) -> bool:
+    """Whether sketches of this kind keep lengths on every range, coherent or not."""
+    return _objection(operator) is None
+
+
 def check_certifiable(operator: SketchOperator) -> None:
-    """Raise unless sketches of this kind keep lengths on every range, coherent or not.
+    """Raise unless `certifiable`.
 
     Raises
     ------
     InvalidValueError
         CountSketch, SparseSign(1), sampled rows: rows of A that alone carry a direction may be lost.
     """
-    family = operator.family
-    if getattr(family, "nnz_per_column", None) == 1:
-        why = "two heavy rows of A may fall into one row of a sketch with one entry a column"
-    elif isinstance(family, RowSampling | SampledRows):
-        why = "sampling may miss rows of A that alone carry a direction"
-    else:
-        return
-    raise InvalidValueError(
-        f"{family!r} gives no certificate, because {why}, and nothing in the summary shows it; "
-        "compress with rpcls.SparseSign()"
-    )
+    why = _objection(operator)
+    if why is not None:
+        raise InvalidValueError(
+            f"{operator.family!r} gives no certificate, because {why}, and nothing in the summary shows it; "
+            "compress with rpcls.SparseSign()"
+        )
+
+
+def _objection(operator: SketchOperator) -> str | None:
+    if getattr(operator.family, "nnz_per_column", None) == 1:
+        return "two heavy rows of A may fall into one row of a sketch with one entry a column"
+    if isinstance(operator.family, RowSampling | SampledRows):
+        return "sampling may miss rows of A that alone carry a direction"
+    return None
 
 
 def error_bound(

@@ -1,4 +1,4 @@
-"""The command line: ``rpcls study``."""
+"""The command line: ``rpcls study`` and ``rpcls calibrate``."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ _FAILED, _WRONG_INPUT, _INTERRUPTED = 1, 2, 130
 _STUDY = """Measure the error and the time of least squares, from one sketch to full accuracy, beside LAPACK, the normal
 equations and SciPy's Clarkson-Woodruff transform, and write a report. Without --data: two photographs that scikit-learn
 ships, with a signal-rich and a noisy target."""
+_CALIBRATE = """Measure for about a minute how fast this machine reads, sketches and factorises, and let rpcls.lstsq and
+rpcls.plan choose by that from now on, instead of by the table that comes with rpcls. Let nothing else run meanwhile."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(argv)
     try:
-        return _study(options)
+        return _calibrate() if options.command == "calibrate" else _study(options)
     except (RpclsError, OSError, MemoryError) as error:
         text = " ".join(str(error).split()) or type(error).__name__
         print(f"rpcls: error: {text}", file=sys.stderr)
@@ -70,7 +72,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--rows", metavar="N", type=int, help="use N rows drawn at random: a quick look")
     add("--no-memory", action="store_true", help="leave out the peak memory, which runs every method once more")
     add("--output", metavar="DIR", default="rpcls-study", help="folder for the results, default rpcls-study")
+    commands.add_parser("calibrate", help="rates of this machine, for plans", description=_CALIBRATE)
     return parser
+
+
+def _calibrate() -> int:
+    from .calibration import calibrate
+    from .rates import rates_path, to_json
+
+    print(to_json(calibrate()) + str(rates_path()))
+    return 0
 
 
 def _study(options: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 from .automatic import automatic
 from .compressed import CompressedProblem
 from .errors import InvalidTypeError, InvalidValueError
-from .multipass import Direct, NormalEquations, SketchAndPrecondition
+from .multipass import Direct, IterativeHessianSketch, NormalEquations, SketchAndPrecondition
 from .onepass import (
     CombinedCompressed,
     FullyCompressed,
@@ -22,6 +22,7 @@ from .onepass import (
     RobustFullyCompressed,
     RobustPartiallyCompressed,
 )
+from .planning import checked_rtol
 from .random import RandomLike
 from .sizes import default_sketch_size
 from .sketches import LeverageSampling, SketchFamily, SketchOperator, SparseSign
@@ -40,6 +41,7 @@ SOLVERS = {
     "precondition": SketchAndPrecondition,
     "normal": NormalEquations,
     "direct": Direct,
+    "hessian-sketch": IterativeHessianSketch,
 }
 
 
@@ -142,9 +144,9 @@ def lstsq(
         As in `compress`. The names of a table's columns are those of `Solution.columns`.
     b : (m,) or (m, k) array_like, Series, Arrow array or table; None when A brings its own
     solver : str or solver value, default "auto"
-        "auto" and "direct" give LAPACK's answer. "full", "partial", "robust-full", "robust-partial" and "combined" read
-        the rows once and answer approximately from a sketch; a solver value, such as
-        ``RobustPartiallyCompressed(rho=0.1)``, carries settings.
+        "auto", "precondition", "normal", "direct" and "hessian-sketch" give LAPACK's answer, or say that they could
+        not. "full", "partial", "robust-full", "robust-partial" and "combined" read the rows once and answer
+        approximately from a sketch. A solver value, such as ``RobustPartiallyCompressed(rho=0.1)``, carries settings.
     sketch, sketch_size, rng
         As in `compress`; the first two only for solvers that sketch.
     rtol : float in (0, 1), optional
@@ -191,7 +193,7 @@ def lstsq(
         raise InvalidTypeError(f"intercept must be True or False, got {intercept!r}")
     began = time.perf_counter()
     source = source_of(A, b, sample_weight=sample_weight, intercept=bool(intercept), workers=workers)
-    solver, rtol = _solver(solver), _checked_rtol(rtol)
+    solver, rtol = _solver(solver), checked_rtol(rtol)
     size, solution, wasted = None, None, 0
     if solver == "auto":
         solver, size = automatic(source, rtol, sketched=sketch is not None or rcond is not None)
@@ -223,7 +225,8 @@ def _compressed(
     if sketch is None:
         sketch, size = wanted or (SparseSign(), None)
         sketch_size = size if sketch_size is None else sketch_size
-    if rng is None and isinstance(solver, SketchAndPrecondition) and not isinstance(sketch, SketchOperator):
+    exact = isinstance(solver, SketchAndPrecondition | IterativeHessianSketch)
+    if rng is None and exact and not isinstance(sketch, SketchOperator):
         rng = 0  # the same call gives the same answer
     problem = source.compress(_operator(sketch, sketch_size, rng, source))
     return problem.centered() if source.intercept else problem
@@ -297,13 +300,3 @@ def _with_settings(solver: Any, rtol: float | None, rcond: Any) -> Any:
             )
         solver = replace(solver, rtol=rtol)
     return solver
-
-
-def _checked_rtol(rtol: Any) -> float | None:
-    if rtol is None:
-        return None
-    if isinstance(rtol, bool) or not isinstance(rtol, int | float | np.number):
-        raise InvalidTypeError(f"rtol must be a float, got {type(rtol).__name__} {rtol!r}")
-    if not 0 < rtol < 1:
-        raise InvalidValueError(f"rtol must be in (0, 1), got {rtol}")
-    return float(rtol)

@@ -39,8 +39,8 @@ class PlannedSolver:
     Examples
     --------
     >>> import rpcls
-    >>> [(way.solver, way.sweeps) for way in rpcls.plan((1_000_000, 64), condition=100.0).ways[:2]]
-    [('normal', 2), ('precondition', 17)]
+    >>> [(way.solver, way.sweeps) for way in rpcls.plan((1_000_000, 16), condition=100.0).ways[:2]]
+    [('normal', 2), ('precondition', 3)]
     """
 
     solver: str
@@ -136,21 +136,27 @@ def plan(
     Examples
     --------
     >>> import rpcls
-    >>> rpcls.plan((1_000_000, 64)).choice.route
-    'cg'
+    >>> [rpcls.plan((1_000_000, n)).choice.route for n in (16, 1000)]
+    ['gram', 'cg']
     >>> rpcls.plan((1_000_000, 64), condition=100.0).choice.solver
     'normal'
     >>> rpcls.plan((50, 10)).choice.solver
     'direct'
     """
+    if not isinstance(shape, tuple) or len(shape) != 2:
+        raise InvalidValueError(f"shape must be (m, n), got {shape!r}")
     m, n = shape
-    for name, value in (("n", n), ("n_rhs", n_rhs), *((("m", m),) if m is not None else ())):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise InvalidTypeError(f"{name} must be an int, got {value!r}")
-        if value < (0 if name == "m" else 1):
-            raise InvalidValueError(f"{name} must be positive, got {value}")
-    if rtol is not None and not 0 < rtol < 1:
-        raise InvalidValueError(f"rtol must be in (0, 1), got {rtol}")
+    for name, value, least in (("m", m, 0), ("n", n, 1), ("nnz", nnz, 0), ("n_rhs", n_rhs, 1)):
+        if value is not None or name in ("n", "n_rhs"):
+            _check_count(name, value, least)
+    rtol = checked_rtol(rtol)
+    if condition is not None:
+        if isinstance(condition, bool) or not isinstance(condition, int | float | np.number):
+            raise InvalidTypeError(f"condition must be a float, got {type(condition).__name__} {condition!r}")
+        if not condition >= 1:
+            raise InvalidValueError(f"condition must be at least 1, got {condition}")
+    if np.dtype(dtype) not in (np.float32, np.float64):
+        raise InvalidTypeError(f"dtype must be float32 or float64, got {np.dtype(dtype)}")
     work = _Work(rates(), m if m is not None else _UNKNOWN_ROWS, n, np.dtype(dtype).itemsize, nnz, n_rhs)
     ways = [work.direct()]
     if m is None or m > 2 * max(_MULTIPLES[0] * n, _LEAST_SIZE):
@@ -162,6 +168,24 @@ def plan(
     if nnz is not None and m is not None and m > n:
         ways = [way for way in ways if way.solver != "direct"] or ways  # LAPACK would fill in what is zero
     return Plan((m, n), rtol, tuple(sorted(ways, key=lambda way: way.seconds)))
+
+
+def checked_rtol(rtol: Any) -> float | None:
+    """`rtol` as a float in (0, 1), or None, or the error that says so."""
+    if rtol is None:
+        return None
+    if isinstance(rtol, bool) or not isinstance(rtol, int | float | np.number):
+        raise InvalidTypeError(f"rtol must be a float, got {type(rtol).__name__} {rtol!r}")
+    if not 0 < rtol < 1:
+        raise InvalidValueError(f"rtol must be in (0, 1), got {rtol}")
+    return float(rtol)
+
+
+def _check_count(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise InvalidTypeError(f"{name} must be an int, got {type(value).__name__} {value!r}")
+    if value < least:
+        raise InvalidValueError(f"{name} must be at least {least}, got {value}")
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,13 @@ import os
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from .errors import FormatError
 
 __all__ = ["Rates", "rates", "rates_path"]
+
+_TABLES = ("blas3", "factor", "direct")  # by the number of columns
 
 
 @dataclass(frozen=True)
@@ -118,10 +121,22 @@ def from_json(text: str) -> Rates:
     values = {}
     for field in fields(Rates):
         value = data.pop(field.name)
-        numbers = [number for _, number in value] if isinstance(value, list) else [value]
-        if not numbers or not all(isinstance(v, float | int) and math.isfinite(v) and v > 0 for v in numbers):
-            raise ValueError(f"{field.name} must be positive, got {value!r}")
-        values[field.name] = tuple((int(n), float(v)) for n, v in value) if isinstance(value, list) else float(value)
+        values[field.name] = _by_columns(field.name, value) if field.name in _TABLES else _positive(field.name, value)
     if data:
         raise ValueError(f"unknown entries {sorted(data)}")
     return Rates(**values)
+
+
+def _by_columns(name: str, value: Any) -> tuple[tuple[int, float], ...]:
+    if not isinstance(value, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
+        raise ValueError(f"{name} must be a list of [columns, rate], got {value!r}")
+    columns = [n for n, _ in value]
+    if not value or not all(type(n) is int for n in columns) or not 0 < columns[0] or sorted(set(columns)) != columns:
+        raise ValueError(f"{name} must have growing numbers of columns, got {columns}")
+    return tuple((n, _positive(name, rate)) for n, rate in value)
+
+
+def _positive(name: str, value: Any) -> float:
+    if type(value) not in (int, float) or not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be a positive number, got {value!r}")
+    return float(value)

@@ -30,7 +30,7 @@ LAYERS = [
     {"sketches"},
     {"compressed"},
     {"sources"},
-    {"accuracy", "planning", "sizes"},
+    {"accuracy", "calibration", "planning", "sizes"},
     {"onepass", "multipass"},
     {"automatic"},
     {"front_door"},

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .direct import Direct
+from .hessian_sketch import IterativeHessianSketch
 from .normal import NormalEquations
 from .precondition import SketchAndPrecondition
 
-__all__ = ["Direct", "NormalEquations", "SketchAndPrecondition"]
+__all__ = ["Direct", "IterativeHessianSketch", "NormalEquations", "SketchAndPrecondition"]

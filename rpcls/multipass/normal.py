@@ -13,7 +13,7 @@ from ..errors import ConvergenceWarning, InvalidTypeError, warn
 from ..factor import Factor
 from ..linalg import rank_tolerance, times_power
 from ..sketches import CountSketch
-from ..solution import ErrorBound, Solution, Status
+from ..solution import Solution, Status
 from .by_gram import refine
 from .direct import checked_settings
 from .posed import Posed
@@ -105,7 +105,7 @@ class NormalEquations:
             if limit < math.inf:
                 return None
             x, details = np.zeros_like(posed.Atb), "AᵀA is not numerically positive definite."
-            return self._solution(source, posed, None, x, Status.NOT_CONVERGED, details, None, began)
+            return posed.solution(self, x, None, Status.NOT_CONVERGED, details, began)
         x = factor.gram_pinv(posed.Atb)
         posed.b_norm = np.linalg.norm(factor.half_transpose(posed.Atb), axis=0)  # ‖Ax‖, until a residual is at hand
         x, h, converged = refine(posed, factor, x, factor.gram_pinv, extra=False)
@@ -114,43 +114,10 @@ class NormalEquations:
         status, details = Status.OK, ""
         if not converged:
             status, details = Status.NOT_CONVERGED, f"The condition number is about {factor.condition:.1e}."
-        size = np.linalg.norm(h, axis=0)
-        return self._solution(source, posed, factor, x, status, details, size if converged else None, began)
-
-    def _solution(
-        self, source: Source, posed: Posed, factor: Factor | None, x: np.ndarray, status: Status, details: str,
-        error: np.ndarray | None, began: float,
-    ) -> Solution:  # fmt: skip
-        one = not source.rhs_shape
-
-        def squeeze(value: Any) -> Any:
-            return value if value is None or not one else float(value[0])
-
-        if status is Status.OK and not posed.Atb.any():
-            status = Status.ZERO_GRADIENT
-        intercept = None
-        if source.intercept and source.means is not None:
-            intercept = np.atleast_1d(source.means[1]) - source.means[0] @ x
-        bound = None
-        if error is not None and not self.ridge:
-            slack = 10 * posed.unit * np.hypot(posed.b_norm, posed.residual)
-            bound = ErrorBound(squeeze(np.zeros_like(error)), squeeze(1.01 * error + slack), 1.0)
-        with np.errstate(over="ignore"):
-            x = x.astype(source.dtype)
-        return Solution(
-            x=x[:, 0] if one else x,
-            status=status,
-            solver=self,
-            sweeps=posed.sweeps,
-            residual_norm=squeeze(posed.residual) if factor is not None else None,
-            error_estimate=bound,
-            condition=None if factor is None else factor.condition,
-            rank=None if factor is None else factor.rank,
-            intercept=squeeze(intercept),
-            columns=source.columns,
-            timings={"solve": time.perf_counter() - began},
-            details=details,
-        )
+        upper = None
+        if converged and not self.ridge:
+            upper = 1.01 * np.linalg.norm(h, axis=0) + 10 * posed.unit * np.hypot(posed.b_norm, posed.residual)
+        return posed.solution(self, x, factor, status, details, began, upper=upper)
 
 
 def _factor(M: np.ndarray, tolerance: float) -> Factor | None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..factor import Factor
 from ..linalg import times_power, triangle
+from ..solution import ErrorBound, Solution, Status
 
 if TYPE_CHECKING:
     from ..compressed import CompressedProblem
     from ..sources import Source
 
-__all__ = ["Posed", "start"]
+__all__ = ["Posed", "extreme", "start"]
 
 
 FINE = 4  # backward error, in rounding units, that is as good as any
@@ -29,15 +31,15 @@ class Posed:
     ----------
     sweeps : int
         Sweeps so far, the one that compressed included.
-    residual : (k,) array
-        ‖b − Ax‖ at the last `gradient`.
+    x, slope, residual : (n, k), (n, k), (k,) arrays
+        Where the last `gradient` was, Aᵀ(b − Ax) − λx and ‖b − Ax‖ there; x = 0 before the first.
     """
 
     def __init__(self, source: Source, Atb: Any, btb: Any, ridge: float, sweeps: int) -> None:
         self.source, self.ridge, self.sweeps = source, ridge, sweeps
         self.Atb = np.asarray(Atb, np.float64).reshape(source.n_columns, -1)
         self.b_norm = np.sqrt(np.atleast_1d(np.asarray(btb, np.float64)))
-        self.residual = self.b_norm
+        self.x, self.slope, self.residual = np.zeros_like(self.Atb), self.Atb, self.b_norm
         self.unit = float(np.finfo(source.dtype).eps) / 2
 
     @property
@@ -49,7 +51,8 @@ class Posed:
         self.sweeps += 1
         squares, g = self.source.gradient(x if self.source.rhs_shape else x[:, 0])
         self.residual = np.sqrt(np.atleast_1d(squares))
-        return g.reshape(x.shape) - self.ridge * x
+        self.x, self.slope = x, g.reshape(x.shape) - self.ridge * x
+        return self.slope
 
     def normal(self, p: np.ndarray) -> np.ndarray:
         """(AᵀA + λI)p."""
@@ -72,6 +75,10 @@ class Posed:
             M = M + self.ridge * (inverse.T @ inverse)
         return M, z
 
+    def size(self, factor: Factor, x: np.ndarray) -> np.ndarray:
+        """‖x‖, (k,), in the units in which the columns of A have unit norm."""
+        return np.linalg.norm(times_power(x, factor.exponents[:, None]), axis=0)
+
     def backward_error(self, factor: Factor, x: np.ndarray, h: np.ndarray, *, bound: bool = False) -> np.ndarray:
         """The Karlson–Waldén estimate of the backward error, (k,), relative to the Frobenius norm of unit-norm columns.
 
@@ -79,7 +86,7 @@ class Posed:
         for A. The residual norm is that of the last `gradient`. With `bound`, or where that is small enough, an upper
         bound that needs no factorisation.
         """
-        x_norm = np.linalg.norm(times_power(x, factor.exponents[:, None]), axis=0)
+        x_norm = self.size(factor, x)
         with np.errstate(divide="ignore", invalid="ignore"):
             root = factor.size / np.hypot(self.b_norm, factor.size * x_norm)  # √s of the formula
             tau = root * self.residual
@@ -87,6 +94,92 @@ class Posed:
             if bound or np.all(error <= FINE * self.unit):
                 return error
             return np.nan_to_num(root * factor.shifted(h, tau) / factor.size)
+
+    def certified(self, factor: Factor, x: np.ndarray, h: np.ndarray, c: float, rtol: float) -> np.ndarray:
+        """Whether ‖A(x − x*)‖ ≤ rtol·‖Ax*‖ + 10u‖b‖, (k,), if ‖A(x − x*)‖ ≤ c‖h‖, h = PᵀAᵀ(b − Ax)."""
+        error = c * np.linalg.norm(h, axis=0)
+        Ax = np.sqrt(np.maximum(np.sum(x * self.Atb, axis=0) - np.sum(factor.half_inverse(x) * h, axis=0), 0.0))
+        return error <= rtol * np.maximum(Ax - error, 0.0) + self.floor
+
+    def lost(self, factor: Factor) -> bool:
+        """Whether the sketch has lower rank than A: the last gradient is not in its row space, beyond rounding.
+
+        One that is, is no longer than ‖M‖·‖h‖, M the sketch with columns of unit norm, h = Pᵀ(gradient).
+        """
+        if factor.full:
+            return False
+        longest = factor.norm * np.linalg.norm(factor.half_transpose(self.slope), axis=0)
+        found = np.linalg.norm(times_power(self.slope, -factor.exponents[:, None]), axis=0)
+        rounding = factor.size * np.hypot(self.b_norm, factor.size * self.size(factor, self.x))
+        return bool(np.any(found > 1.01 * longest + 200 * self.unit * rounding))
+
+    @property
+    def floor(self) -> np.ndarray:
+        """10u‖b‖, (k,): no certificate says less."""
+        return 10 * self.unit * self.b_norm
+
+    def solution(
+        self,
+        solver: Any,
+        x: np.ndarray,
+        factor: Factor | None,
+        status: Status,
+        details: str,
+        began: float,
+        *,
+        problem: CompressedProblem | None = None,
+        upper: np.ndarray | None = None,
+        confidence: float = 1.0,
+    ) -> Solution:
+        """The Solution with this x (n, k), in the dtype and with the dimensions of the caller's A and b.
+
+        Parameters
+        ----------
+        factor : Factor or None
+            None: no residual was measured.
+        upper : (k,) array, optional
+            Of the error, at this confidence.
+        """
+        source = self.source
+
+        def squeeze(value: Any) -> Any:
+            return value if source.rhs_shape else float(value[0])
+
+        if status is Status.OK and not self.Atb.any():
+            status = Status.ZERO_GRADIENT
+        intercept = None
+        if source.intercept and source.means is not None:
+            intercept = squeeze(np.atleast_1d(source.means[1]) - source.means[0] @ x)
+        bound = None
+        if upper is not None:
+            bound = ErrorBound(squeeze(np.zeros_like(upper)), squeeze(upper), confidence)
+        with np.errstate(over="ignore"):
+            x = x.astype(source.dtype)
+        if not np.isfinite(x).all():
+            status, details = Status.OUT_OF_RANGE, ""
+        timings = {} if problem is None else problem.timings
+        return Solution(
+            x=x if source.rhs_shape else x[:, 0],
+            status=status,
+            solver=solver,
+            sweeps=self.sweeps,
+            residual_norm=None if factor is None else squeeze(self.residual),
+            error_estimate=bound,
+            condition=None if factor is None else factor.condition,
+            rank=None if factor is None else factor.rank,
+            intercept=intercept,
+            columns=source.columns,
+            sketch=None if problem is None else problem.operator,
+            timings={**timings, "solve": time.perf_counter() - began},
+            details=details,
+        )
+
+
+def extreme(problem: CompressedProblem) -> bool:
+    """Whether norms of columns or of b are so far from 1 that products of three of them may leave the range."""
+    norms = np.append(problem.column_norms, np.sqrt(problem.btb))
+    norms = norms[norms > 0]
+    return problem.exponents != (0, 0) or bool(norms.size and (norms.max() > 1e100 or norms.min() < 1e-100))
 
 
 def start(problem: CompressedProblem, ridge: float, tolerance: float, *, scaled: bool) -> tuple[Factor, np.ndarray]:

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from ..accuracy import certificate_factor, check_certifiable, checked_confidence
+from ..accuracy import certifiable, certificate_factor, check_certifiable, checked_confidence
 from ..errors import ConvergenceWarning, InvalidTypeError, InvalidValueError, warn
 from ..factor import Factor
 from ..linalg import rank_tolerance
-from ..planning import NORMAL_CONDITION, precondition_plan
+from ..planning import NORMAL_CONDITION, checked_rtol, precondition_plan
 from ..sketches import SparseSign
-from ..solution import ErrorBound, Solution, Status
+from ..solution import Solution, Status
 from .by_gram import solve_gram
 from .direct import Direct, checked_settings
 from .iterate import staged
-from .posed import Posed, start
+from .posed import Posed, extreme, start
 from .underdetermined import minimum_norm
 
 if TYPE_CHECKING:
@@ -64,9 +64,9 @@ class SketchAndPrecondition:
     -----
     The answer has backward error of the order of the rounding unit, on coherent matrices and at condition numbers from
     1 to 10¹⁵ [1]_. The probability that a sparse sign sketch fails is small but not proven to be; a failed sketch shows
-    as a stagnating backward error. Then, in this order, a second sketch of twice the size and ζ is drawn, and LAPACK
-    (`Direct`) is called; `Solution.details` says so. LAPACK is also called for rows that are not many more than the
-    columns, and for units beyond 10^±100.
+    as a stagnating backward error, or as a gradient outside its row space. Then, in this order, a second sketch of
+    twice the size and ζ is drawn, and LAPACK (`Direct`) is called; `Solution.details` says so. LAPACK is also called
+    for rows that are not many more than the columns, and for units beyond 10^±100.
 
     Memory beyond A: d(n + k) float64 for the sketch, a few n² and blocks of some megabytes. Without `rng` the sketch is
     that of rng=0: the same call gives the same answer.
@@ -101,12 +101,7 @@ class SketchAndPrecondition:
         for name, value in checked_settings(self.ridge, self.rcond).items():
             object.__setattr__(self, name, value)
         object.__setattr__(self, "confidence", checked_confidence(self.confidence))
-        if self.rtol is not None:
-            if isinstance(self.rtol, bool) or not isinstance(self.rtol, int | float | np.number):
-                raise InvalidTypeError(f"rtol must be a float, got {type(self.rtol).__name__} {self.rtol!r}")
-            if not 0 < self.rtol < 1:
-                raise InvalidValueError(f"rtol must be in (0, 1), got {self.rtol!r}")
-            object.__setattr__(self, "rtol", float(self.rtol))
+        object.__setattr__(self, "rtol", checked_rtol(self.rtol))
 
     def sketch(self, shape: tuple[int | None, int], dtype: Any) -> tuple[Any, int] | None:
         """SparseSign() and the planned sketch size; None where A has too few rows for a sketch to help."""
@@ -146,7 +141,7 @@ class SketchAndPrecondition:
             if wide is not None:
                 return wide
             return self._direct(source, "A has too few rows for a sketch to help", 0)
-        if problem.exponents != (0, 0) or _extreme(problem):
+        if extreme(problem):
             return self._direct(source, "the units of A or b are extreme", problem.sweeps)
         if self.rtol is not None:
             check_certifiable(problem.operator)
@@ -156,9 +151,9 @@ class SketchAndPrecondition:
                 return self._direct(source, "the sketch cannot decide a rank by this rcond", problem.sweeps)
         found = self._attempt(problem, source, problem.sweeps)
         if not found.converged:
-            spent = found.posed.sweeps
+            spent, why = found.posed.sweeps, "lost directions of A" if found.lost else "stagnated"
             problem = _second_sketch(problem, source)
-            found = self._attempt(problem, source, spent + 1, "The first sketch stagnated; this is from a second. ")
+            found = self._attempt(problem, source, spent + 1, f"The first sketch {why}; this is from a second. ")
         if not found.converged:
             return self._direct(source, "iterations on two sketches stagnated", found.posed.sweeps)
         return self._solution(problem, source, found, began)
@@ -179,11 +174,12 @@ class SketchAndPrecondition:
             factor, x = start(problem, self.ridge, rank_tolerance(source.dtype), scaled=True)
         enough = None if self.rtol is None else self._enough(posed, factor, problem)
         x, h, converged = staged(posed, factor, x, enough, extra=self.refine == "extra")
-        return _Found(posed, factor, x, h, converged, f"{details}By conjugate gradients.")
+        lost = posed.lost(factor)
+        return _Found(posed, factor, x, h, converged and not lost, f"{details}By conjugate gradients.", lost)
 
     def _enough(self, posed: Posed, factor: Factor, problem: CompressedProblem) -> Any:
         """Whether ‖A(x − x*)‖ ≤ rtol·‖Ax*‖ + 10u‖b‖ is certified, from x and h = PᵀAᵀ(b − Ax)."""
-        rtol, floor = self.rtol, 10 * posed.unit * posed.b_norm
+        rtol = self.rtol
         assert rtol is not None
         d, n = problem.SA.shape
         first, later = (certificate_factor(kind, d, n, confidence=self.confidence) for kind in ("full", "iterate"))
@@ -191,55 +187,25 @@ class SketchAndPrecondition:
 
         def enough(x: np.ndarray, h: np.ndarray) -> np.ndarray:
             nonlocal calls
-            error = (first if calls == 0 else later) * np.linalg.norm(h, axis=0)
             calls += 1
-            Ax = np.sqrt(np.maximum(np.sum(x * posed.Atb, axis=0) - np.sum(factor.half_inverse(x) * h, axis=0), 0.0))
-            return error <= rtol * np.maximum(Ax - error, 0.0) + floor
+            return posed.certified(factor, x, h, first if calls == 1 else later, rtol)
 
         return enough
 
     def _solution(self, problem: CompressedProblem, source: Source, found: _Found, began: float) -> Solution:
-        posed, factor, x = found.posed, found.factor, found.x
-        one = not source.rhs_shape
-
-        def squeeze(value: Any) -> Any:
-            return value if value is None or not one else float(value[0])
-
+        posed, factor = found.posed, found.factor
         status, details = Status.OK, found.details
         if factor.rank < factor.n:
             status = Status.MINIMUM_NORM
             details = f"Its rank is {factor.rank}, its shape {problem.shape}. {details}"
-        elif not posed.Atb.any():
-            status = Status.ZERO_GRADIENT
-        intercept = None
-        if problem.means is not None:
-            intercept = np.atleast_1d(problem.means[1]) - problem.means[0] @ x
-        bound = None
+        upper = None
         if factor.full and certifiable(problem.operator):
-            size = np.linalg.norm(found.h, axis=0)
             c = certificate_factor("any", *problem.SA.shape, confidence=self.confidence)
-            upper = c * size + 10 * posed.unit * posed.b_norm
-            bound = ErrorBound(squeeze(np.zeros_like(size)), squeeze(upper), self.confidence)
-        with np.errstate(over="ignore"):
-            x = x.astype(source.dtype)
-        if not np.isfinite(x).all():
-            status, details = Status.OUT_OF_RANGE, ""
-        solution = Solution(
-            x=x[:, 0] if one else x,
-            status=status,
-            solver=self,
-            sweeps=posed.sweeps,
-            residual_norm=squeeze(posed.residual),
-            error_estimate=bound,
-            condition=factor.condition,
-            rank=factor.rank,
-            intercept=squeeze(intercept),
-            columns=source.columns,
-            sketch=problem.operator,
-            timings={**problem.timings, "solve": time.perf_counter() - began},
-            details=details,
+            upper = c * np.linalg.norm(found.h, axis=0) + posed.floor
+        solution = posed.solution(
+            self, found.x, factor, status, details, began, problem=problem, upper=upper, confidence=self.confidence
         )
-        if not status.ok:
+        if not solution.status.ok:
             warn(solution.message, ConvergenceWarning)
         return solution
 
@@ -282,22 +248,7 @@ class _Found(NamedTuple):
     h: np.ndarray
     converged: bool
     details: str
-
-
-def certifiable(operator: Any) -> bool:
-    """Whether sketches of this kind allow a certificate."""
-    try:
-        check_certifiable(operator)
-    except InvalidValueError:
-        return False
-    return True
-
-
-def _extreme(problem: CompressedProblem) -> bool:
-    """Whether norms of columns or of b are so far from 1 that products of three of them may leave the range."""
-    norms = np.append(problem.column_norms, np.sqrt(problem.btb))
-    norms = norms[norms > 0]
-    return bool(norms.size and (norms.max() > 1e100 or norms.min() < 1e-100))
+    lost: bool = False  # the sketch has lower rank than A
 
 
 def _second_sketch(problem: CompressedProblem, source: Source) -> CompressedProblem:
