@@ -1,4 +1,4 @@
-"""The command line: ``rpcls study``."""
+"""The command line: ``rpcls study``, ``rpcls adapters``."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(argv)
     try:
-        return _study(options)
+        return _study(options) if options.command == "study" else _adapters(options)
     except (RpclsError, OSError, MemoryError) as error:
         text = " ".join(str(error).split()) or type(error).__name__
         print(f"rpcls: error: {text}", file=sys.stderr)
@@ -50,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from . import __version__
+    from .adapters.command import add_parser
 
     parser = argparse.ArgumentParser(
         prog="rpcls", description="Tall least squares in as few looks at the rows as possible."
@@ -70,7 +71,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--rows", metavar="N", type=int, help="use N rows drawn at random: a quick look")
     add("--no-memory", action="store_true", help="leave out the peak memory, which runs every method once more")
     add("--output", metavar="DIR", default="rpcls-study", help="folder for the results, default rpcls-study")
+    add_parser(commands)
     return parser
+
+
+def _adapters(options: argparse.Namespace) -> int:
+    from .adapters.command import run
+
+    print(run(options))
+    return 0
 
 
 def _study(options: argparse.Namespace) -> int:

@@ -59,12 +59,11 @@ def peft_families(model: Any, adapter: str = "default") -> dict[str, Family]:
     if kind not in _READERS:
         raise InvalidValueError(f"the adapter must be one of {', '.join(_READERS)}, got {kind}")
     parameter, read = _READERS[kind]
-    families = {
+    return {
         name: read(module, adapter)
         for name, module in model.get_base_model().named_modules()
         if adapter in getattr(module, parameter, ())
     }
-    return families
 
 
 def _alpha(layer: Any, adapter: str) -> float:
