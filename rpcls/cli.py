@@ -1,4 +1,4 @@
-"""The command line: ``rpcls study`` and ``rpcls calibrate``."""
+"""The command line: ``rpcls study``, ``rpcls adapters``, ``rpcls calibrate``."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(argv)
     try:
-        return _calibrate() if options.command == "calibrate" else _study(options)
+        run = {"study": _study, "adapters": _adapters, "calibrate": _calibrate}[options.command]
+        return run(options)
     except (RpclsError, OSError, MemoryError) as error:
         text = " ".join(str(error).split()) or type(error).__name__
         print(f"rpcls: error: {text}", file=sys.stderr)
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from . import __version__
+    from .adapters.command import add_parser
 
     parser = argparse.ArgumentParser(
         prog="rpcls", description="Tall least squares in as few looks at the rows as possible."
@@ -72,15 +74,23 @@ def _parser() -> argparse.ArgumentParser:
     add("--rows", metavar="N", type=int, help="use N rows drawn at random: a quick look")
     add("--no-memory", action="store_true", help="leave out the peak memory, which runs every method once more")
     add("--output", metavar="DIR", default="rpcls-study", help="folder for the results, default rpcls-study")
+    add_parser(commands)
     commands.add_parser("calibrate", help="rates of this machine, for plans", description=_CALIBRATE)
     return parser
 
 
-def _calibrate() -> int:
+def _calibrate(options: argparse.Namespace) -> int:
     from .calibration import calibrate
     from .rates import rates_path, to_json
 
     print(to_json(calibrate()) + str(rates_path()))
+    return 0
+
+
+def _adapters(options: argparse.Namespace) -> int:
+    from .adapters.command import run
+
+    print(run(options))
     return 0
 
 

@@ -25,7 +25,7 @@ def capture(
     layers: Any = None,
     *,
     teacher: Any = None,
-    inputs: str = "model",
+    inputs: str = "teacher",
     mask: str | Callable[[Any], Any] | None = None,
     thin: Family | None = None,
     sketch: SketchFamily | SketchOperator | None = None,
@@ -50,10 +50,11 @@ def capture(
     teacher : torch.nn.Module, optional
         A model with layers of the same names and sizes, run on the same batches: its layers' outputs are wanted.
         Without it only inputs are collected, for `LayerStatistics.from_delta` and `extract`.
-    inputs : {"model", "teacher"}, default "model"
-        With a teacher: whose inputs a layer sees. The model's own are right when the layers before it stay as they are
-        (its update then makes up for their errors too); the teacher's, when all layers are fitted at once: each
-        then assumes that the others do their part.
+    inputs : {"teacher", "model"}, default "teacher"
+        With a teacher: whose inputs a layer sees. The teacher's, when all layers are fitted at once: each then relies
+        on the others to do their part, and the model is not run at all. The model's own, when the layers before stay as
+        they are now: the update then makes up for their errors, once; if all layers did so at once, the model could
+        get worse than it was.
     mask : str or callable, optional
         Which tokens count: the name of a batch's entry, or a function of the batch, that gives a (sequences × tokens)
         array, zero at padding. By default every entry whose name ends in "attention_mask". Activations to which no
@@ -91,8 +92,8 @@ def capture(
     >>> fit_model(statistics, LoRA(rank=8)).explained  # doctest: +SKIP
     """
     torch = _torch()
-    if inputs not in ("model", "teacher") or (inputs == "teacher" and teacher is None):
-        raise InvalidValueError(f"inputs must be 'model', or 'teacher' when one is given; got {inputs!r}")
+    if inputs not in ("teacher", "model"):
+        raise InvalidValueError(f"inputs must be 'teacher' or 'model', got {inputs!r}")
     if teacher is None and (thin is not None or sketch is not None):
         raise InvalidValueError("thin and sketch need the wanted outputs beside the inputs: give a teacher")
     known = linear_layers(model)
@@ -107,26 +108,24 @@ def capture(
         A = None if thin is None else thin.projection(i, layer.weight)
         return LayerStatistics(i, o, layer.weight, layer.bias, thin=A, **settings)
 
-    taught = {} if teacher is None else _same_layers(teacher, wanted)
-    runs = [teacher] if inputs == "teacher" else [model] if teacher is None else [teacher, model]
     recorder = _Recorder(empty)
+    if teacher is None:
+        runs = [(model, wanted, recorder.inputs)]
+    elif inputs == "teacher":
+        runs = [(teacher, _same_layers(teacher, wanted), recorder.both)]
+    else:
+        runs = [(teacher, _same_layers(teacher, wanted), recorder.targets), (model, wanted, recorder.inputs)]
     with ExitStack() as stack:
-        for run in runs:
+        for run, hooked, act in runs:
             stack.enter_context(_inference(run))
-        if inputs == "teacher":
-            stack.enter_context(_hooked(taught, recorder.both))
-        elif teacher is None:
-            stack.enter_context(_hooked(wanted, recorder.inputs))
-        else:
-            stack.enter_context(_hooked(taught, recorder.targets))
-            stack.enter_context(_hooked(wanted, recorder.inputs))
+            stack.enter_context(_hooked(hooked, act))
         stack.enter_context(torch.no_grad())
         total = len(batches) if hasattr(batches, "__len__") else None  # type: ignore[arg-type]
         bar = stack.enter_context(Progress(total, progress, "adapters"))
         for number, batch in enumerate(batches):
             bar.step(f"batch {number}")
             recorder.begin(number, _masks(batch, mask, number), {} if len(runs) == 2 else None)
-            for run in runs:
+            for run, *_ in runs:
                 _call(run, batch)
             bar.done(1)
     if layers is not None and (missed := [name for name in wanted if name not in recorder.found]):
@@ -222,9 +221,9 @@ def _same_layers(teacher: Any, wanted: Mapping[str, Any]) -> dict[str, Any]:
         if name not in known:
             raise unknown(name, known, "Linear layers of the teacher")
         if known[name].weight.shape != layer.weight.shape:
-            theirs, ours = tuple(known[name].weight.shape), tuple(layer.weight.shape)
             raise InvalidValueError(
-                f"layer {name!r} must be of one size in both, got {theirs} in the teacher and {ours}"
+                f"layer {name!r} must be of one size in both, got {tuple(layer.weight.shape)} in the model and "
+                f"{tuple(known[name].weight.shape)} in the teacher"
             )
     return {name: known[name] for name in wanted}
 

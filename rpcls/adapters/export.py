@@ -18,7 +18,7 @@ from .fit import FitResult
 from .names import unknown
 from .peft_format import written
 
-__all__ = ["check_directory", "export_peft"]
+__all__ = ["check_directory", "export_peft", "require_safetensors"]
 
 
 def export_peft(
@@ -93,8 +93,10 @@ def export_peft(
         tensors |= {f"base_model.model.{layer}.{name}": array for name, array in parts.items()}
     header = {"base_model_name_or_path": base_model, "task_type": task_type, "inference_mode": True}
     config = {**header, **config, "target_modules": targets}
-    packed = _packed({name: _narrow(name, array) for name, array in tensors.items()})
-    _write(path, {"adapter_config.json": _text(config), "adapter_model.safetensors": packed})
+    narrow = {name: _narrow(name, array) for name, array in tensors.items()}
+    packed = require_safetensors().save(narrow, metadata={"format": "pt"})
+    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+    _write(path, {"adapter_config.json": text.encode(), "adapter_model.safetensors": packed})
     return path
 
 
@@ -131,16 +133,13 @@ def _narrow(name: str, array: np.ndarray) -> np.ndarray:
     return narrow
 
 
-def _packed(tensors: dict[str, np.ndarray]) -> bytes:
+def require_safetensors() -> Any:
+    """The library's NumPy side, or MissingDependencyError."""
     try:
-        from safetensors.numpy import save  # pyright: ignore[reportMissingImports]
+        import safetensors.numpy  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise MissingDependencyError.for_package("safetensors", "adapters", "Writing an adapter") from error
-    return save(tensors, metadata={"format": "pt"})
-
-
-def _text(config: Mapping[str, Any]) -> bytes:
-    return (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()
+    return safetensors.numpy
 
 
 def _write(path: Path, files: Mapping[str, bytes]) -> None:

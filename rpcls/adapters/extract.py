@@ -41,7 +41,8 @@ def extract(
     Parameters
     ----------
     base, finetuned : path, mapping or torch.nn.Module
-        A .safetensors file or a folder of them, a state dict, or a module. Tensors are read one at a time.
+        A .safetensors file or a folder of them, a state dict, or a module. Tensors are read one at a time. Weights are
+        (out × in), as Linear layers have them.
     family : Family, or mapping of str to Family
     inputs : mapping of str to LayerStatistics or (…, i) array_like, optional
         Layers' inputs, such as ``capture(base, batches)``: then dW changes the layer's outputs as T does, in the mean

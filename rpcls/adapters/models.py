@@ -112,9 +112,9 @@ def fit_model(
         For all layers, or for each its own.
     model, teacher : torch.nn.Module, optional
     batches : iterable, optional
-        The three together: the layers are fitted in sequence. Before each but the first its statistics are captured
-        again, with the inputs that the layers adapted so far give it and the teacher's outputs as targets, so that it
-        makes up for their errors. Of the mapping only names, order and the first layer's statistics are then used.
+        The three together: the layers are fitted in sequence. Before each its statistics are captured again, with the
+        inputs that the layers adapted so far give it and the teacher's outputs as targets, so that it makes up for
+        their errors. Of the mapping only the names are then used, in their order.
     weights : mapping of str to (o, i) array_like, optional
         W₀ for families that are made from it, where the statistics have none.
     preserve : mapping of str to (i, i) array_like or LayerStatistics, optional
@@ -177,10 +177,9 @@ def fit_model(
         assert batches is not None
         with adapted(model, {done: result.delta() for done, result in fitted.items()}):
             only = re.escape(name)
-            return capture(model, batches, only, teacher=teacher, progress=False, **capturing)[name]
+            return capture(model, batches, only, teacher=teacher, inputs="model", progress=False, **capturing)[name]
 
-    first = next(iter(statistics))
-    source = Lazy(statistics, lambda name: statistics[name] if batches is None or name == first else anew(name))
+    source = statistics if batches is None else Lazy(statistics, anew)
     for name, result in fit_layers(source, family, settings, weights or {}, preserve or {}, progress):
         fitted[name] = result  # noqa: PERF403 (what `anew` reads meanwhile)
     return ModelFit(fitted)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidTypeError, InvalidValueError
+from ..expressions import evaluate
 
 __all__ = [
     "BASELINES",
@@ -89,22 +89,8 @@ def _evaluate(expression: str, argument: str, names: dict[str, str]) -> Any:
     """The value of an expression like ``SparseSign(4)``: a class that rpcls exports, called with literals."""
     import rpcls
 
-    known = {text.split("(")[0] for text in names.values()}
-    try:
-        call = ast.parse(expression, mode="eval").body
-        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id not in known:
-            raise ValueError(expression)
-        positional = [ast.literal_eval(value) for value in call.args]
-        keywords = {str(item.arg): ast.literal_eval(item.value) for item in call.keywords}
-    except (SyntaxError, ValueError):
-        raise InvalidValueError(
-            f"unknown name in {argument}: {expression!r}; known: {', '.join(names)}, "
-            f"or an expression such as {list(names.values())[-1]!r}"
-        ) from None
-    try:
-        return getattr(rpcls, call.func.id)(*positional, **keywords)
-    except TypeError as error:
-        raise InvalidTypeError(f"{argument}: {expression}: {error}") from error
+    known = {name: getattr(rpcls, name) for name in {text.split("(")[0] for text in names.values()}}
+    return evaluate(expression, known, argument, names, list(names.values())[-1])
 
 
 @dataclass(frozen=True)

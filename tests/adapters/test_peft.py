@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ peft = pytest.importorskip("peft", reason="needs the peft library; .ci/run insta
 transformers = pytest.importorskip("transformers", reason="needs transformers; .ci/run installs it in its second step")
 
 from rpcls.adapters import (  # noqa: E402
+    C3A,
     NOLA,
     DynamicSubset,
     Family,
+    FourierFT,
     LayerStatistics,
+    LoHa,
     LoRA,
     LoRAXS,
     MELoRA,
@@ -28,6 +32,7 @@ from rpcls.adapters import (  # noqa: E402
     VeRA,
     export_peft,
     fit_model,
+    peft_families,
 )
 from rpcls.adapters.peft_format import FORMATS, PEFT_VERSION  # noqa: E402
 
@@ -43,6 +48,11 @@ FAMILIES = [
     MELoRA(rank=2, blocks=4, alpha=8.0),
     NOLA(a_size=20, b_size=30, rank=3),
     NOLA(a_size=20, b_size=30, rank=3, alpha=1.5),
+    LoHa(rank=2),
+    LoHa(rank=3, alpha=2.0),
+    C3A(block_size=8),
+    FourierFT(n_frequency=40),
+    FourierFT(n_frequency=200, scaling=30.0, random_loc_seed=5),
     VeRA(rank=24, seed=1),
     RandLoRA(rank=5),
     RandLoRA(rank=8, alpha=4.0, seed=3),
@@ -78,7 +88,8 @@ def fitted(family: Family | dict[str, Family], layers: list[str] = LAYERS) -> Mo
 
 def check(result: ModelFit, directory: Path) -> Any:
     """Load with peft, and compare with the sum done by hand, in float64."""
-    with pytest.warns() as seen:
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
         loaded = peft.PeftModel.from_pretrained(base(), directory)
     complaints = [str(w.message) for w in seen if "adapter" in str(w.message)]
     shared = ("randlora_A.default", "randlora_B.default")
@@ -115,6 +126,55 @@ def test_settings_that_differ_between_layers(tmp_path: Path) -> None:
     result = fitted(ranks)
     loaded = check(result, export_peft(result, tmp_path / "adapter"))
     assert loaded.base_model.model.model.layers[1].self_attn.o_proj.r == {"default": ranks[LAYERS[5]].rank}
+    others = [
+        {name: LoHa(rank=1 + k % 2, alpha=None if k % 3 else 5.0) for k, name in enumerate(LAYERS)},
+        {name: C3A(block_size=16 if "self_attn" in name else 4) for name in LAYERS},
+        {name: FourierFT(n_frequency=30 + k % 3) for k, name in enumerate(LAYERS)},
+    ]
+    for families in others:
+        result = fitted(families)
+        check(result, export_peft(result, tmp_path / type(families[LAYERS[0]]).__name__))
+
+
+CONFIGS = [
+    ("LoraConfig", {"r": 3, "lora_alpha": 6, "rank_pattern": {"k_proj": 2}}),
+    ("LoHaConfig", {"r": 2, "alpha": 4}),
+    ("C3AConfig", {"block_size": 8, "block_size_pattern": {"down_proj": 16}}),
+    ("FourierFTConfig", {"n_frequency": 50, "scaling": 90.0, "random_loc_seed": 3}),
+    ("VeraConfig", {"r": 16, "projection_prng_key": 5}),
+    ("RandLoraConfig", {"r": 5, "projection_prng_key": 5}),
+    ("ShiraConfig", {"r": 2, "random_seed": 4}),
+]
+
+
+@pytest.mark.parametrize(("config", "settings"), CONFIGS, ids=[name for name, _ in CONFIGS])
+def test_the_bases_of_a_peft_model(config: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    """Fitted for a given peft model: loaded again, bases and positions are those that it has."""
+    model = peft.get_peft_model(base(), getattr(peft, config)(**settings, target_modules=LAYERS))
+    families = peft_families(model)
+    assert sorted(families) == sorted(LAYERS)
+    result = fitted(families)
+    directory = export_peft(result, tmp_path / "adapter", model=model.get_base_model())
+    loaded = check(result, directory)
+    for (name, mine), (same, theirs) in zip(loaded.named_buffers(), model.named_buffers(), strict=True):
+        assert name == same and torch.equal(mine, theirs)
+    for name in LAYERS:
+        mine, theirs = (m.get_base_model().get_submodule(name) for m in (loaded, model))
+        for places in ("indices", "shira_indices"):
+            if hasattr(mine, places):
+                assert torch.equal(getattr(mine, places)["default"], getattr(theirs, places)["default"])
+
+
+def test_models_that_have_no_families() -> None:
+    from rpcls.errors import InvalidTypeError, InvalidValueError
+
+    with pytest.raises(InvalidTypeError, match=r"must be a peft\.PeftModel, got LlamaForCausalLM"):
+        peft_families(base())
+    model = peft.get_peft_model(base(), peft.OFTConfig(target_modules=["q_proj"], oft_block_size=8))
+    with pytest.raises(InvalidValueError, match=r"must be one of RANDLORA, .*, got OFT"):
+        peft_families(model)
+    with pytest.raises(InvalidValueError, match="'other' is none of the adapters of the model; there are 'default'"):
+        peft_families(model, "other")
 
 
 def test_training_can_go_on(tmp_path: Path) -> None:
