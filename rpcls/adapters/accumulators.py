@@ -83,7 +83,8 @@ class Exact(Accumulator):
         self.target_squares: Any = np.zeros(())
 
     def update(self, X: np.ndarray, Y: np.ndarray, first: int, frozen: Frozen) -> None:
-        gram, squares = X.T @ X, np.vdot(Y, Y)
+        with np.errstate(over="ignore", invalid="ignore"):  # found by the check
+            gram, squares = X.T @ X, np.vdot(Y, Y)
         _check_range(np.trace(gram), squares)
         self.gram += gram
         if Y.any():  # else inputs alone, which need no product
@@ -119,8 +120,9 @@ class Thin(Accumulator):
         self.input_squares: Any = np.zeros(())
 
     def update(self, X: np.ndarray, Y: np.ndarray, first: int, frozen: Frozen) -> None:
-        H, Z = X @ self.A.T, Y - frozen.predict(X)
-        energy, squares = np.vdot(Z, Z), np.vdot(X, X)
+        with np.errstate(over="ignore", invalid="ignore"):  # found by the check
+            H, Z = X @ self.A.T, Y - frozen.predict(X)
+            energy, squares = np.vdot(Z, Z), np.vdot(X, X)
         _check_range(energy, squares)
         self.P += H.T @ H
         self.Q += Z.T @ H
@@ -177,6 +179,8 @@ class Full(Sketched):
     """SX and SY: everything from the sketch. The cheapest sweep."""
 
     def update(self, X: np.ndarray, Y: np.ndarray, first: int, frozen: Frozen) -> None:
+        with np.errstate(over="ignore"):
+            _check_range(np.vdot(X, X), np.vdot(Y, Y))
         self._compress(np.hstack([X, Y]), first)
 
     def objective(self, frozen: Frozen, tokens: int) -> Quadratic:
@@ -201,9 +205,10 @@ class Partial(Sketched):
         self.energy: Any = np.zeros(())
 
     def update(self, X: np.ndarray, Y: np.ndarray, first: int, frozen: Frozen) -> None:
-        Z = Y - frozen.predict(X)
-        energy = np.vdot(Z, Z)
-        _check_range(energy)
+        with np.errstate(over="ignore", invalid="ignore"):  # found by the check
+            Z = Y - frozen.predict(X)
+            energy = np.vdot(Z, Z)
+            _check_range(energy, np.vdot(X, X))
         self._compress(X, first)
         self.cross += Z.T @ X
         self.energy = self.energy + energy

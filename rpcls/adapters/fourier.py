@@ -24,7 +24,8 @@ class FourierFT(Family):
     The wave of entry (u, v) is cos(2π(u·p/o + v·q/i))·s/(oi). C joins waves of the same u, or −u, only: a small system
     for each, with the entries of C's own Fourier transform. The waves of (u, v) and (−u, −v) are the same; if both
     were drawn, they share what one would have. For C = I and a target T, a wave that is alone and not its own mirror
-    image has 2·Re(fft2(T))[u, v]/s.
+    image has 2·Re(fft2(T))[u, v]/s. Cosines alone make matrices with dW[p, q] = dW[−p, −q] only (indices mod o and i),
+    whatever the number of waves: half of a generic update's energy is out of reach.
 
     Parameters
     ----------
