@@ -13,8 +13,8 @@ from typing import IO, Any
 import numpy as np
 
 from .errors import InvalidValueError
-from .linalg import triangle_in_place
-from .rates import Rates, rates, rates_path, to_json
+from .linalg import triangle, triangle_in_place
+from .rates import TABLES, Rates, rates, rates_path, to_json
 from .sketches import SparseSign
 from .sources import source_of
 
@@ -38,10 +38,10 @@ def calibrate() -> Rates:
     Returns
     -------
     Rates
-        What was written, as JSON, to `rpcls.rates.rates_path`: the file that RPCLS_RATES names, else rpcls/rates.json in
-        the user's configuration (XDG_CONFIG_HOME or ~/.config; APPDATA on Windows). Delete it to return to the
-        committed table. An older file is replaced only once all is measured and written. This process, too, plans by
-        the new rates from here on.
+        What was written, as JSON, to `rpcls.rates.rates_path()`: the file that RPCLS_RATES names, else
+        rpcls/rates.json in the user's configuration (XDG_CONFIG_HOME or ~/.config; APPDATA on Windows). Delete it to
+        return to the committed table. An older file is replaced only once all is measured and written. This process,
+        too, plans by the new rates from here on.
 
     Raises
     ------
@@ -90,10 +90,8 @@ def _aside(path: Path) -> Iterator[IO[str]]:
 
 def _measured() -> Rates:
     rng = np.random.default_rng(0)
-    found: dict[str, Any] = {"blas3": (), "factor": (), "direct": ()}
-    for n in _COLUMNS:
-        for name, rate in _by_columns(n, rng).items():
-            found[name] += ((n, rate),)
+    tables = {n: _by_columns(n, rng) for n in _COLUMNS}
+    found: dict[str, Any] = {name: tuple((n, tables[n][name]) for n in _COLUMNS) for name in TABLES}
     return Rates(**found, **_by_bytes(rng), **_by_entries(rng))
 
 
@@ -101,7 +99,7 @@ def _by_columns(n: int, rng: np.random.Generator) -> dict[str, float]:
     """Seconds per flop of BLAS 3 sweeps and of QR, of a sketch and of all of A."""
     m = max(_BYTES // (8 * n), 4 * n)
     A = rng.standard_normal((m, n))
-    source, R = source_of(A, A[:, 0].copy()), np.linalg.qr(A[: 2 * n], mode="r")
+    source, R = source_of(A, A[:, 0].copy()), triangle(A[: 2 * n])
     found = {"blas3": _seconds(lambda _: source.gram(R)) / (2 * m * n * (n + 1))}
     for name, rows in (("factor", min(m, max(4 * n, _SKETCH_ROWS))), ("direct", m)):
         seconds = _seconds(triangle_in_place, lambda rows=rows: np.array(A[:rows], order="F"))
@@ -109,7 +107,7 @@ def _by_columns(n: int, rng: np.random.Generator) -> dict[str, float]:
     return found
 
 
-def _by_bytes(rng: np.random.Generator) -> dict[str, float]:
+def _by_bytes(rng: np.random.Generator) -> dict[str, Any]:
     """Seconds per byte of sweeps over dense rows, and of a sweep over next to nothing."""
     n, S = _COLUMNS[-2], SparseSign().sample(_SKETCH_ROWS, rng=0)
     A = rng.standard_normal((max(_BYTES // (8 * n), n), n))
@@ -121,7 +119,7 @@ def _by_bytes(rng: np.random.Generator) -> dict[str, float]:
     }
 
 
-def _by_entries(rng: np.random.Generator) -> dict[str, float]:
+def _by_entries(rng: np.random.Generator) -> dict[str, Any]:
     """Seconds per stored entry of sweeps over sparse rows with entries all over."""
     from scipy.sparse import csr_array
 

@@ -19,7 +19,7 @@ from .errors import FormatError
 
 __all__ = ["Rates", "rates", "rates_path"]
 
-_TABLES = ("blas3", "factor", "direct")  # by the number of columns
+TABLES = ("blas3", "factor", "direct")  # by the number of columns
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def from_json(text: str) -> Rates:
     values = {}
     for field in fields(Rates):
         value = data.pop(field.name)
-        values[field.name] = _by_columns(field.name, value) if field.name in _TABLES else _positive(field.name, value)
+        values[field.name] = _by_columns(field.name, value) if field.name in TABLES else _positive(field.name, value)
     if data:
         raise ValueError(f"unknown entries {sorted(data)}")
     return Rates(**values)
@@ -131,7 +131,7 @@ def _by_columns(name: str, value: Any) -> tuple[tuple[int, float], ...]:
     if not isinstance(value, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
         raise ValueError(f"{name} must be a list of [columns, rate], got {value!r}")
     columns = [n for n, _ in value]
-    if not value or not all(type(n) is int for n in columns) or not 0 < columns[0] or sorted(set(columns)) != columns:
+    if not columns or not all(type(n) is int and n > 0 for n in columns) or sorted(set(columns)) != columns:
         raise ValueError(f"{name} must have growing numbers of columns, got {columns}")
     return tuple((n, _positive(name, rate)) for n, rate in value)
 

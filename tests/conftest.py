@@ -1,4 +1,4 @@
-"""The same run every time: fixed examples, the committed rates, and one BLAS thread, fastest for matrices this small."""
+"""The same run every time: fixed examples, the committed rates, and one BLAS thread, the fastest for small matrices."""
 
 from __future__ import annotations
 

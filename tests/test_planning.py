@@ -1,7 +1,8 @@
-"""Plans: a pure function of what they are asked and of the table of rates; the table, its file, and what both refuse."""
+"""Plans: a pure function of what they are asked and of a table of rates; the table, its file, and what both refuse."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -119,7 +120,7 @@ def test_more_of_anything_costs_more(shape: Any) -> None:
 def test_more_digits_cost_more_sweeps(shape: Any) -> None:
     found = [by_name(plan(shape, rtol=rtol))["precondition", "cg"] for rtol in (0.5, 1e-1, 1e-2, 1e-4, 1e-8)]
     found.append(by_name(plan(shape))["precondition", "cg"])
-    for looser, tighter in zip(found[:-1], found[1:], strict=True):
+    for looser, tighter in itertools.pairwise(found):
         assert looser.seconds <= tighter.seconds
     assert found[0].sweeps < found[-1].sweeps and found[0].seconds < found[-1].seconds
 
@@ -218,7 +219,7 @@ def test_rates_between_columns() -> None:
         for n, rate in table:
             assert COMMITTED.at(name, n) == pytest.approx(rate, rel=1e-12)
         assert COMMITTED.at(name, 1) == table[0][1] and COMMITTED.at(name, 10**6) == table[-1][1]
-        for (n0, r0), (n1, r1) in zip(table[:-1], table[1:], strict=True):
+        for (n0, r0), (n1, r1) in itertools.pairwise(table):
             assert COMMITTED.at(name, round((n0 * n1) ** 0.5)) == pytest.approx((r0 * r1) ** 0.5, rel=0.02)
 
 

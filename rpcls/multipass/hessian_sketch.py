@@ -186,8 +186,8 @@ class _Run:
     ----------
     x, g, size, residual : (n, k), (n, k), (k,), (k,) arrays
         The best iterate by ‖h‖, h = PᵀAᵀ(b − Ax); its gradient, that ‖h‖ and ‖b − Ax‖.
-    met, grown : (k,) bool arrays
-        Accurate enough; diverging.
+    met : (k,) bool array
+        Accurate enough.
     """
 
     def __init__(self, solver: IterativeHessianSketch, problem: CompressedProblem, source: Source) -> None:
@@ -198,7 +198,6 @@ class _Run:
         self.x, self.g, self.residual = np.zeros_like(self.posed.Atb), self.posed.Atb, self.posed.b_norm
         self.size = np.linalg.norm(self.factor.half_transpose(self.g), axis=0)
         self.met = self.size == 0
-        self.grown = np.zeros_like(self.met)
         self.taken, self.cut_off = 0, False
         self._iterate()
 
@@ -231,10 +230,9 @@ class _Run:
             self.size = np.where(better, size, self.size)
             self.residual = np.where(better, posed.residual, self.residual)
             self.met |= met
-            self.grown |= ~done & ~(size <= _GROWN * self.size)
             halved = size <= mark / 2
             mark, since = np.where(halved, size, mark), np.where(halved, 0, since + 1)
-            done |= met | self.grown | (since >= _PATIENCE)
+            done |= met | ~(size <= _GROWN * self.size) | (since >= _PATIENCE)
 
     def _again(self) -> CompressedProblem:
         """The problem under another draw of the sketch."""
@@ -254,11 +252,12 @@ class _Run:
         posed.residual = self.residual
         error = posed.backward_error(factor, self.x, h)
         fine = self.met | (error <= 10 * posed.unit)
-        details = f"{self.taken} steps, backward error {error.max(initial=0.0):.1e}."
+        worst = error.max(initial=0.0)
+        details = f"{self.taken} steps, backward error {worst:.1e}."
         status = Status.OK
         if not fine.all():
             status = Status.NOT_CONVERGED
-            details = f"{details} {self._trouble(fine)}"
+            details = f"{details} {self._trouble(worst)}"
         elif posed.lost(factor):
             status = Status.SKETCH_RANK_DEFICIENT
         elif factor.rank < factor.n:
@@ -266,16 +265,16 @@ class _Run:
             details = f"Its rank is {factor.rank}, its shape {problem.shape}. {details}"
         upper = None
         if factor.full and certifiable(problem.operator):
-            upper = self.c * np.linalg.norm(h, axis=0) + posed.floor
+            upper = self.c * self.size + posed.floor
         return posed.solution(
             self.solver, self.x, factor, status, details, began,
             problem=problem, upper=upper, confidence=self.solver.confidence,
         )  # fmt: skip
 
-    def _trouble(self, fine: np.ndarray) -> str:
-        if np.any(self.grown & ~fine):
-            d, n = self.problem.SA.shape
-            return f"They diverged, at sketch_size = {d} for n = {n}; 16n + 64 and tuned steps are safe."
+    def _trouble(self, error: float) -> str:
         if self.cut_off:
             return f"They were cut off by max_sweeps = {self.solver.max_sweeps}; raise it."
-        return "They stagnated."
+        if error > self.posed.unit**0.5:
+            d, n = self.problem.SA.shape
+            return f"They do not converge at sketch_size = {d} for n = {n}; at 16n + 64 tuned steps do."
+        return "Rounding stopped them."
