@@ -132,7 +132,7 @@ def test_many_panels_and_lanes(family: SketchFamily, dtype: type, n: int) -> Non
 def test_row_offset(family: SketchFamily, offset: int) -> None:
     A, b, _ = problem(9, 10, None, np.float64, seed=0)
     if offset == 2**62:
-        with pytest.raises(InvalidValueError, match=r"rows are numbered below 2\*\*62, got 9 rows from row_offset 4611"):
+        with pytest.raises(InvalidValueError, match=r"numbered below 2\*\*62, got 9 rows from row_offset 4611"):
             rpcls.compress(A, b, family, sketch_size=16, rng=0, row_offset=offset)
         offset -= 9  # to the last row that there can be
     check(rpcls.compress(A, b, family, sketch_size=16, rng=0, row_offset=offset), A, b, row_offset=offset)
