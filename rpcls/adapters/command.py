@@ -24,8 +24,8 @@ _ABOUT = """Fit adapters to layers by least squares, without gradient descent, a
 library loads: PeftModel.from_pretrained(base, DIR)."""
 _FIT = """Fit every layer to its statistics: files that LayerStatistics.save wrote, called LAYER.npz after the full name
 of the layer in the model. rpcls.adapters.capture collects such statistics from a torch model."""
-_EXTRACT = """Turn a fine-tuned checkpoint into an adapter of its base, layer by layer. With --inputs, statistics of what
-layers read, the adapter comes near to what fine-tuning did to the layers' outputs, instead of to their weights."""
+_EXTRACT = """Turn a fine-tuned checkpoint into an adapter of its base, layer by layer. With --inputs, statistics of
+what layers read, it comes near to what fine-tuning did to the layers' outputs, instead of to their weights."""
 
 
 def add_parser(commands: Any) -> None:

@@ -45,18 +45,8 @@ def run(files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
 
 
 def test_fit(run: Any, files: Path) -> None:
-    settings = [
-        "--ridge",
-        "0.1",
-        "--max-iterations",
-        "50",
-        "--tol",
-        "1e-3",
-        "--base-model",
-        "some/base",
-        "--task-type",
-        "CAUSAL_LM",
-    ]
+    settings = ["--ridge", "0.1", "--max-iterations", "50", "--tol", "1e-3"]
+    settings += ["--base-model", "some/base", "--task-type", "CAUSAL_LM"]
     code, out, err = run("fit", "statistics", "--family", "VeRA(rank=4, seed=1)", "--output", "adapter", *settings)
     assert code == 0 and err == "" and out.splitlines()[-1] == "adapter"
     assert [line.split()[0] for line in out.splitlines()[1:3]] == ["h.0.q", "h.1.q"]
