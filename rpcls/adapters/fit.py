@@ -66,7 +66,7 @@ class FitResult:
     parameters: int
     bytes: int
     converged: bool
-    layer: Layer | Mapping[str, Layer]
+    layer: Any
     _model: Model | None = field(repr=False)
 
     def delta(self, name: str | None = None) -> np.ndarray:
