@@ -66,8 +66,6 @@ def refine(
         g = posed.gradient(x)
         h = factor.half_transpose(g)
         error = posed.backward_error(factor, x, h)
-        if np.all(error <= FINE * posed.unit) and not extra:
-            return x, h, True
         x = x + step(g)
         if np.all(error <= _SETTLED):
             if not extra:

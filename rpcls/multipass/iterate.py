@@ -15,7 +15,6 @@ __all__ = ["conjugate_gradients", "staged"]
 
 _STAGES = 10
 _MOST = 100  # iterations of a stage
-_TEST_EVERY = 3
 _STAGE_GAIN = 1e-4
 
 
@@ -100,41 +99,36 @@ def staged(
     def normal(p: np.ndarray) -> np.ndarray:
         return factor.half_transpose(posed.normal(factor.half(p)))
 
-    previous, before = np.full(posed.k, math.inf), np.full(posed.k, math.inf)
+    previous, iterations = np.full(posed.k, math.inf), 0
     for stage in range(_STAGES + 1):
         h = factor.half_transpose(posed.gradient(x))
-        error = posed.backward_error(factor, x, h, bound=stage == 0)
-        fine = error <= FINE * unit
+        error, size = posed.backward_error(factor, x, h, bound=stage == 0), np.linalg.norm(h, axis=0)
+        still = size > previous / 10
+        fine = (error <= FINE * unit) & (still | (posed.size(factor, factor.half(h)) <= posed.size(factor, x) / 2))
         if enough is not None:
             fine |= enough(x, h)
-        size = np.linalg.norm(times_power(x, factor.exponents[:, None]), axis=0)
-        stuck = (error > previous / 2) & (size > before / 2)
-        if fine.all() or stage == _STAGES or (stage > 1 and np.all(fine | stuck)):
+        if np.all(fine | (size > previous / 2)) or stage == _STAGES or iterations == _MOST:
             break
-        previous, before = error, size
-        floor = 10 * unit * (factor.norm * size + 0.04 * factor.condition * posed.residual)
-        found = np.zeros_like(h)
-
-        settled = np.maximum(unit / 2, _STAGE_GAIN * error)
+        gain, previous = np.minimum(size / previous, 1), size
+        found, settled = np.where(fine, h, 0.0), np.maximum(unit / 2, _STAGE_GAIN * error)
 
         def stop(
             iteration: int, update: np.ndarray, y: np.ndarray, rho: np.ndarray,
-            x: np.ndarray = x, stage: int = stage, floor: np.ndarray = floor,
+            x: np.ndarray = x, stage: int = stage, goal: np.ndarray = gain * size / 10,
             found: np.ndarray = found, settled: np.ndarray = settled,
         ) -> np.ndarray:  # fmt: skip
+            now = x + factor.half(y)
             if enough is not None:
-                done = enough(x + factor.half(y), rho)
+                done = enough(now, rho)
                 if done.any():
                     found[:, done] = rho[:, done]
                     return done
             if stage == 0:
-                return update <= floor
-            if iteration % _TEST_EVERY:
-                return np.zeros(posed.k, bool)
-            return posed.backward_error(factor, x, rho, bound=True) <= settled
+                floor = factor.norm * posed.size(factor, now) + 0.04 * factor.condition * posed.residual
+                return update <= 10 * unit * floor
+            return (posed.backward_error(factor, now, rho, bound=True) <= settled) | (np.linalg.norm(rho, axis=0) <= goal)
 
-        h[:, fine] = 0.0
-        y, _ = conjugate_gradients(normal, h, stop)
+        y, iterations = conjugate_gradients(normal, np.where(fine, 0.0, h), stop)
         x = x + factor.half(y)
         if enough is not None and np.all(fine | found.any(axis=0)):
             return x, found, True
