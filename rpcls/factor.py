@@ -121,6 +121,14 @@ class Factor:
         v[self._pivots] = _solve(self._T, self._Q.T @ lifted)
         return v / self._s[:, None]
 
+    def missed(self, G: np.ndarray) -> np.ndarray:
+        """‖·‖, (k,), of the part of G·2^-e that is not in the row space of M·2^-e; zero at full rank."""
+        if self._R is not None:
+            return np.zeros(G.shape[1])
+        lifted = times_power(G, self._lift[:, None] - self._top)
+        rest = lifted - self._Q @ (self._Q.T @ lifted)
+        return np.linalg.norm(times_power(rest, (self._top - self._e - self._lift)[:, None]), axis=0)
+
     @property
     def triangle(self) -> np.ndarray:
         """R of M itself, (n, n); at full rank only."""

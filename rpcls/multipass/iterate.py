@@ -107,6 +107,8 @@ def staged(
         fine = (error <= FINE * unit) & (still | (posed.size(factor, factor.half(h)) <= posed.size(factor, x) / 2))
         if enough is not None:
             fine |= enough(x, h)
+        if stage == 0 and posed.lost(factor):
+            return x, h, False
         if np.all(fine | (size > previous / 2)) or stage == _STAGES or iterations == _MOST:
             break
         gain, previous = np.minimum(size / previous, 1), size
