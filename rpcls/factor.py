@@ -81,6 +81,7 @@ class Factor:
         clipped = np.maximum(self._e - self._top, -_ROOM)
         self._lift = clipped - (self._e - self._top)
         K = times_power(Vt[:r].T, clipped[:, None])
+        K[~used] = 0.0  # and so exactly is x there
         order = np.argsort(-np.max(np.abs(K), axis=1, initial=0.0), kind="stable")
         if r:
             Q, self._T, self._pivots = qr(K[order], mode="economic", pivoting=True, check_finite=False)

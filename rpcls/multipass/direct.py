@@ -197,8 +197,8 @@ def _reduce(source: Any, n: int, *, dense: bool) -> _Reduced:
     first = None
     if source.intercept:
         first, T = T[0], T[1:, 1:]
-        constant = np.max(np.abs(T[:, :n]), axis=0, initial=0.0) <= constant_tolerance(source.dtype) * abs(first[1 : n + 1])
-        T[:, :n][:, constant] = 0.0
+        rounding = constant_tolerance(source.dtype) * np.abs(first[1 : n + 1])
+        T[:, :n][:, np.max(np.abs(T[:, :n]), axis=0, initial=0.0) <= rounding] = 0.0
     rhs = exponent_of(T[:, n:], axis=0)
     columns = _extreme(exponent_of(T[:, :n], axis=0))
     R, B = times_power(T[:, :n], -columns), times_power(T[:, n:], -rhs)
