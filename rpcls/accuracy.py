@@ -164,10 +164,11 @@ def check_certifiable(operator: SketchOperator) -> None:
     InvalidValueError
         CountSketch, SparseSign(1), sampled rows: rows of A that alone carry a direction may be lost.
     """
-    why = _objection(operator)
+    why, family = _objection(operator), operator.family
     if why is not None:
+        name = type(family).__name__ if isinstance(family, SampledRows) else repr(family)  # which lists all of them
         raise InvalidValueError(
-            f"{operator.family!r} gives no certificate, because {why}, and nothing in the summary shows it; "
+            f"{name} gives no certificate, because {why}, and nothing in the summary shows it; "
             "compress with rpcls.SparseSign()"
         )
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .linalg import exponent_of, times_power
 from .multipass import Direct, NormalEquations, SketchAndPrecondition
 from .planning import plan
 from .sources import Source
@@ -13,7 +14,7 @@ from .sources import Source
 __all__ = ["automatic"]
 
 
-def automatic(source: Source, rtol: float | None, *, sketched: bool) -> tuple[Any, int | None]:
+def automatic(source: Source, rtol: float | None, *, sketched: bool, ranked: bool) -> tuple[Any, int | None]:
     """The solver value and the sketch size that it is given.
 
     Parameters
@@ -21,7 +22,9 @@ def automatic(source: Source, rtol: float | None, *, sketched: bool) -> tuple[An
     source : Source
     rtol : float or None
     sketched : bool
-        Whether the caller named a sketch, and so wants one used.
+        Whether the caller named a sketch or its size, and so wants one used.
+    ranked : bool
+        Whether the caller gave an rcond: the normal equations decide no rank.
     """
     if not source.rereadable:
         return Direct(), None
@@ -29,7 +32,7 @@ def automatic(source: Source, rtol: float | None, *, sketched: bool) -> tuple[An
     if m is not None and m < n and rtol is None and plan((n, m), dtype=source.dtype).choice.solver != "direct":
         return SketchAndPrecondition(), None
     condition = None
-    if rtol is None and not sketched:
+    if rtol is None and not sketched and not ranked:
         condition = guessed_condition(source) if source.stored is None else 1.0  # to find out costs little
     way = plan(
         source.shape, rtol=rtol, dtype=source.dtype, nnz=source.stored, n_rhs=source.n_rhs, condition=condition
@@ -56,8 +59,9 @@ def guessed_condition(source: Source) -> float | None:
         return None
     if source.intercept:
         rows -= rows.mean(axis=0)
+    rows = times_power(rows, -exponent_of(rows, axis=0))
     norms = np.linalg.norm(rows, axis=0)
-    if not (norms.all() and np.isfinite(norms).all()):
+    if not norms.all():
         return None
     rows /= norms
     values = eigvalsh(blas.dsyrk(1.0, rows.T), lower=False, check_finite=False)

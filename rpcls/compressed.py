@@ -231,9 +231,11 @@ class CompressedProblem:
         if self.means is None:
             return np.zeros(self.SA.shape[1], bool)
         mean = np.abs(self.means[0])
-        sketched = np.linalg.norm(self.SA.astype(np.float64, copy=False), axis=0)
+        one = self.S1 / (np.linalg.norm(self.S1) or 1.0)
+        sketched = np.linalg.norm(self.SA - np.multiply.outer(one, one @ self.SA), axis=0)  # less the mean's own error
         small = sketched <= tolerance * np.linalg.norm(self.S1) * mean
-        return (mean > 0) & small & (self.column_norms <= np.sqrt(tolerance * self.weight) * mean)
+        squares = max(tolerance, 4096 * np.finfo(np.float64).eps)  # of sums as long as the columns
+        return (mean > 0) & small & (self.column_norms <= np.sqrt(squares * self.weight) * mean)
 
     # -- files --------------------------------------------------------------------------------------------------
 

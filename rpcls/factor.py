@@ -81,6 +81,7 @@ class Factor:
         clipped = np.maximum(self._e - self._top, -_ROOM)
         self._lift = clipped - (self._e - self._top)
         K = times_power(Vt[:r].T, clipped[:, None])
+        K[~used] = 0.0  # and so exactly is x there
         order = np.argsort(-np.max(np.abs(K), axis=1, initial=0.0), kind="stable")
         if r:
             Q, self._T, self._pivots = qr(K[order], mode="economic", pivoting=True, check_finite=False)
@@ -120,6 +121,14 @@ class Factor:
         v = np.empty((self.rank, G.shape[1]))
         v[self._pivots] = _solve(self._T, self._Q.T @ lifted)
         return v / self._s[:, None]
+
+    def missed(self, G: np.ndarray) -> np.ndarray:
+        """‖·‖, (k,), of the part of G·2^-e that is not in the row space of M·2^-e; zero at full rank."""
+        if self._R is not None:
+            return np.zeros(G.shape[1])
+        lifted = times_power(G, self._lift[:, None] - self._top)
+        rest = lifted - self._Q @ (self._Q.T @ lifted)
+        return np.linalg.norm(times_power(rest, (self._top - self._e - self._lift)[:, None]), axis=0)
 
     @property
     def triangle(self) -> np.ndarray:

@@ -196,10 +196,11 @@ def lstsq(
     solver, rtol = _solver(solver), checked_rtol(rtol)
     size, solution, wasted = None, None, 0
     if solver == "auto":
-        solver, size = automatic(source, rtol, sketched=sketch is not None or rcond is not None)
+        sketched = sketch is not None or sketch_size is not None
+        solver, size = automatic(source, rtol, sketched=sketched, ranked=rcond is not None)
         if isinstance(solver, NormalEquations):
-            solution = solver.attempt(source)
-            solver, wasted = SketchAndPrecondition(), 1
+            solution, wasted = solver.attempt(source)
+            solver = SketchAndPrecondition()
     if solution is None:
         solver = _with_settings(solver, rtol, rcond)
         problem = _compressed(solver, source, sketch, sketch_size, size, rng)

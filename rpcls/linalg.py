@@ -19,6 +19,7 @@ __all__ = [
     "Spectrum",
     "column_exponents",
     "condition_number",
+    "constant_tolerance",
     "economy_svd",
     "exponent_of",
     "gram_spectrum",
@@ -55,6 +56,14 @@ def rank_tolerance(dtype: Any) -> float:
     max(m, n)·ε would cut at 2e-10 for a million rows, where QR still has a backward error of 1e-16.
     """
     return 15 * float(np.finfo(dtype).eps)
+
+
+def constant_tolerance(dtype: Any) -> float:
+    """Standard deviation, relative to the mean, up to which centring has left a column nothing but rounding errors.
+
+    Sums and factorisations of a million rows leave a constant column up to 1500ε, ε that of float64.
+    """
+    return max(rank_tolerance(dtype), 4096 * float(np.finfo(np.float64).eps))
 
 
 def condition_number(s: np.ndarray) -> float:

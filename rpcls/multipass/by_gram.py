@@ -8,11 +8,11 @@ import numpy as np
 
 from ..factor import Factor
 from ..linalg import times_power
-from .posed import FINE, Posed
+from .posed import Posed
 
 __all__ = ["refine", "solve_gram"]
 
-_SETTLED = 1e-11  # backward error from which one more refinement is known to reach rounding
+_SETTLED = 1e-11  # backward error from which a refinement, which costs no sweep, is known to reach rounding
 _MOST = 4
 
 
@@ -52,7 +52,8 @@ def solve_gram(
 def refine(
     posed: Posed, factor: Factor, x: np.ndarray, step: Callable[[np.ndarray], np.ndarray], *, extra: bool
 ) -> tuple[np.ndarray, np.ndarray, bool]:
-    """x ← x + step(Aᵀ(b − Ax)) until the backward error is at the rounding level; one more time if `extra`.
+    """x ← x + step(Aᵀ(b − Ax)) until the backward error before the last step was near the rounding level; one more time
+    if `extra`.
 
     Returns
     -------
@@ -66,14 +67,12 @@ def refine(
         g = posed.gradient(x)
         h = factor.half_transpose(g)
         error = posed.backward_error(factor, x, h)
-        if np.all(error <= FINE * posed.unit) and not extra:
-            return x, h, True
         x = x + step(g)
         if np.all(error <= _SETTLED):
             if not extra:
                 return x, h, True
             extra = False
-        elif np.any(error > previous / 2):
+        elif np.any((error > _SETTLED) & (error > previous / 2)):
             break
         previous = error
     return x, h, False

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import ConvergenceWarning, InvalidTypeError, InvalidValueError, warn
 from ..factor import Factor
-from ..linalg import exponent_of, rank_tolerance, times_power, triangle
+from ..linalg import constant_tolerance, exponent_of, rank_tolerance, times_power, triangle
 from ..solution import Solution, Status
 
 if TYPE_CHECKING:
@@ -197,6 +197,8 @@ def _reduce(source: Any, n: int, *, dense: bool) -> _Reduced:
     first = None
     if source.intercept:
         first, T = T[0], T[1:, 1:]
+        rounding = constant_tolerance(source.dtype) * np.abs(first[1 : n + 1])
+        T[:, :n][:, np.max(np.abs(T[:, :n]), axis=0, initial=0.0) <= rounding] = 0.0
     rhs = exponent_of(T[:, n:], axis=0)
     columns = _extreme(exponent_of(T[:, :n], axis=0))
     R, B = times_power(T[:, :n], -columns), times_power(T[:, n:], -rhs)

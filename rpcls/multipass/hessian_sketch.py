@@ -192,7 +192,7 @@ class _Run:
 
     def __init__(self, solver: IterativeHessianSketch, problem: CompressedProblem, source: Source) -> None:
         self.solver, self.problem, self.source = solver, problem, source
-        self.posed = Posed(source, problem.Atb, problem.btb, solver.ridge, problem.sweeps)
+        self.posed = Posed(source, problem, solver.ridge, problem.sweeps)
         self.factor = self._factor(problem)
         self.c = certificate_factor("any", *problem.SA.shape, confidence=solver.confidence)
         self.x, self.g, self.residual = np.zeros_like(self.posed.Atb), self.posed.Atb, self.posed.b_norm

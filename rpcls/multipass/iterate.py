@@ -8,15 +8,13 @@ from collections.abc import Callable
 import numpy as np
 
 from ..factor import Factor
-from ..linalg import times_power
 from .posed import FINE, Posed
 
 __all__ = ["conjugate_gradients", "staged"]
 
 _STAGES = 10
-_MOST = 100  # iterations of a stage
-_TEST_EVERY = 3
-_STAGE_GAIN = 1e-4
+_MOST = 100  # iterations of a stage; one that needs them all has a failed sketch
+_STAGE_GAIN = 1e-4  # in backward error
 
 
 def conjugate_gradients(
@@ -69,7 +67,11 @@ def staged(
     """Refine x until the backward error is at the rounding level, or `enough(x, h)` says so, column by column.
 
     The first stage stops when updates are lost in the rounding error of the residual that it began from; the later
-    ones, each with a fresh residual, on the backward error [1]_.
+    ones, each with a fresh residual, on the backward error [1]_, or a digit beyond what the stage before gained.
+
+    A small backward error is not enough where the step that is still due, Ph, is not small beside x: then x is mostly
+    what the sketch's noise left in small singular directions, and the backward error, which is relative to ‖x‖, says
+    little. Such an x is refined for as long as ‖h‖ falls by a digit.
 
     Parameters
     ----------
@@ -100,41 +102,40 @@ def staged(
     def normal(p: np.ndarray) -> np.ndarray:
         return factor.half_transpose(posed.normal(factor.half(p)))
 
-    previous, before = np.full(posed.k, math.inf), np.full(posed.k, math.inf)
+    previous, iterations = np.full(posed.k, math.inf), 0
     for stage in range(_STAGES + 1):
         h = factor.half_transpose(posed.gradient(x))
-        error = posed.backward_error(factor, x, h, bound=stage == 0)
-        fine = error <= FINE * unit
+        if stage == 0 and posed.lost(factor):
+            return x, h, False
+        error, size = posed.backward_error(factor, x, h, bound=stage == 0), np.linalg.norm(h, axis=0)
+        known = posed.size(factor, factor.half(h)) <= posed.size(factor, x) / 2
+        fine = (error <= FINE * unit) & (known | (size > previous / 10))
         if enough is not None:
             fine |= enough(x, h)
-        size = np.linalg.norm(times_power(x, factor.exponents[:, None]), axis=0)
-        stuck = (error > previous / 2) & (size > before / 2)
-        if fine.all() or stage == _STAGES or (stage > 1 and np.all(fine | stuck)):
+        if np.all(fine | (size > previous / 2)) or stage == _STAGES or iterations == _MOST:
             break
-        previous, before = error, size
-        floor = 10 * unit * (factor.norm * size + 0.04 * factor.condition * posed.residual)
-        found = np.zeros_like(h)
-
-        settled = np.maximum(unit / 2, _STAGE_GAIN * error)
+        found = np.where(fine, h, 0.0)
+        goals = np.maximum(unit / 2, _STAGE_GAIN * error), np.minimum(size / previous, 1) * size / 10
+        previous = size
 
         def stop(
             iteration: int, update: np.ndarray, y: np.ndarray, rho: np.ndarray,
-            x: np.ndarray = x, stage: int = stage, floor: np.ndarray = floor,
-            found: np.ndarray = found, settled: np.ndarray = settled,
+            x: np.ndarray = x, stage: int = stage, found: np.ndarray = found,
+            goals: tuple[np.ndarray, np.ndarray] = goals,
         ) -> np.ndarray:  # fmt: skip
+            now = x + factor.half(y)
             if enough is not None:
-                done = enough(x + factor.half(y), rho)
+                done = enough(now, rho)
                 if done.any():
                     found[:, done] = rho[:, done]
                     return done
             if stage == 0:
-                return update <= floor
-            if iteration % _TEST_EVERY:
-                return np.zeros(posed.k, bool)
-            return posed.backward_error(factor, x, rho, bound=True) <= settled
+                floor = factor.norm * posed.size(factor, now) + 0.04 * factor.condition * posed.residual
+                return update <= 10 * unit * floor
+            error = posed.backward_error(factor, now, rho, bound=True)
+            return (error <= goals[0]) | (np.linalg.norm(rho, axis=0) <= goals[1])
 
-        h[:, fine] = 0.0
-        y, _ = conjugate_gradients(normal, h, stop)
+        y, iterations = conjugate_gradients(normal, np.where(fine, 0.0, h), stop)
         x = x + factor.half(y)
         if enough is not None and np.all(fine | found.any(axis=0)):
             return x, found, True

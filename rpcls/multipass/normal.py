@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["NormalEquations"]
 
 _ATTEMPTED = 1e6  # condition number up to which "auto" stays with AᵀA once it has it: refinement still converges
+_SEEN = 1e7  # condition number from which AᵀA cannot tell full rank from lower
+_UNITS = 1e100  # norms beyond this, or below its inverse, have products that may leave the range
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class NormalEquations:
 
     A sparse A costs the sum of the squared numbers of entries of its rows, and n³/3 flops.
 
-    Numbers too large or small for squares in float64, and an A of lower rank, end in NOT_CONVERGED as well. With an
-    intercept, a first sweep finds the means.
+    Units beyond 10^±100, and an A of lower rank, end in NOT_CONVERGED as well. With an intercept, a first sweep finds
+    the means.
 
     Examples
     --------
@@ -85,52 +87,69 @@ class NormalEquations:
                 "NormalEquations needs the rows of A, got only a summary; call rpcls.lstsq(A, b, "
                 "rpcls.NormalEquations()), or solve the summary with a one-pass solver"
             )
-        solution = self.attempt(source, math.inf)
+        solution, _ = self.attempt(source, math.inf)
         assert solution is not None
         if not solution.status.ok:
             warn(solution.message, ConvergenceWarning)
         return solution
 
-    def attempt(self, source: Source, limit: float = _ATTEMPTED) -> Solution | None:
-        """The Solution, without a warning; None if the condition number is not certified to be below `limit`."""
+    def attempt(self, source: Source, limit: float = _ATTEMPTED) -> tuple[Solution | None, int]:
+        """The Solution, without a warning, and the sweeps made.
+
+        Unless `limit` is infinite: None where it is not OK, or the condition number not certified to be below `limit`.
+        """
         began = time.perf_counter()
-        sweeps = 0
-        if source.intercept and source.means is None:
-            source.compress(CountSketch().sample(1, rng=0))
-            sweeps = 1
-        posed = Posed(source, np.zeros((source.n_columns, source.n_rhs)), np.zeros(source.n_rhs), self.ridge, sweeps)
+        means = source.compress(CountSketch().sample(1, rng=0)) if source.intercept else None
+        posed = Posed(source, None, self.ridge, 0 if means is None else 1)
         M, posed.Atb = posed.gram(None)
-        factor = _factor(M, rank_tolerance(source.dtype))
-        if factor is None or factor.condition > limit:
-            if limit < math.inf:
-                return None
-            x, details = np.zeros_like(posed.Atb), "AᵀA is not numerically positive definite."
-            return posed.solution(self, x, None, Status.NOT_CONVERGED, details, began)
-        x = factor.gram_pinv(posed.Atb)
-        posed.b_norm = np.linalg.norm(factor.half_transpose(posed.Atb), axis=0)  # ‖Ax‖, until a residual is at hand
-        x, h, converged = refine(posed, factor, x, factor.gram_pinv, extra=False)
-        if not converged and limit < math.inf:
-            return None
-        status, details = Status.OK, ""
-        if not converged:
-            status, details = Status.NOT_CONVERGED, f"The condition number is about {factor.condition:.1e}."
+        factor = _factor(M, source.dtype, 0.0 if means is None else means.column_norms)
+        x, h, details = np.zeros_like(posed.Atb), None, "AᵀA is not numerically positive definite."
+        if factor is not None and factor.condition <= limit:
+            x, h, details = _refined(posed, factor)
+        if h is None and limit < math.inf:
+            return None, posed.sweeps
         upper = None
-        if converged and not self.ridge:
+        if h is not None and not self.ridge:
             upper = 1.01 * np.linalg.norm(h, axis=0) + 10 * posed.unit * np.hypot(posed.b_norm, posed.residual)
-        return posed.solution(self, x, factor, status, details, began, upper=upper)
+        status = Status.NOT_CONVERGED if h is None else Status.OK
+        return posed.solution(self, x, factor, status, details, began, upper=upper), posed.sweeps
 
 
-def _factor(M: np.ndarray, tolerance: float) -> Factor | None:
-    """The Cholesky factor of M, its columns brought to unit norm; None where there is none, or its rank is in doubt."""
+def _refined(posed: Posed, factor: Factor) -> tuple[np.ndarray, np.ndarray | None, str]:
+    """x, h = R⁻ᵀAᵀ(b − Ax) before its last step, and nothing to add; or the best x, None, and why."""
+    fit = factor.half_transpose(posed.Atb)  # of the norm of Ax
+    largest, extreme = np.max(np.abs(fit), axis=0), "The units of b are extreme."
+    if not np.all((largest == 0) | ((largest > 1 / _UNITS) & (largest < _UNITS))):
+        return np.zeros_like(posed.Atb), None, extreme
+    posed.b_norm = np.linalg.norm(fit, axis=0)
+    x, h, converged = refine(posed, factor, factor.half(fit), factor.gram_pinv, extra=False)
+    if not np.isfinite(posed.residual).all() or (not (posed.residual + largest).all() and _any_rhs(posed)):
+        return x, None, extreme
+    return x, h if converged else None, "" if converged else f"The condition number is about {factor.condition:.1e}."
+
+
+def _any_rhs(posed: Posed) -> bool:
+    """Whether b is not zero where its squares are, by one more sweep."""
+    posed.sweeps += 1
+    return any(rows.b.any() for rows in posed.source.blocks())
+
+
+def _factor(M: np.ndarray, dtype: Any, norms: Any) -> Factor | None:
+    """The Cholesky factor of M, its columns brought to unit norm; None where there is none, or its rank is in doubt.
+
+    Of a column of norm `norms` before centring, M may hold nothing but rounding errors: that, too, is doubt.
+    """
     from scipy.linalg import LinAlgError, cholesky
 
     squares = np.diag(M)
-    if not np.isfinite(M).all() or not np.all((squares > 1e-200) & (squares < 1e200)):
+    if not np.isfinite(M).all() or not np.all((squares > 1 / _UNITS**2) & (squares < _UNITS**2)):
+        return None
+    if not np.all(squares > 4096 * np.finfo(np.float64).eps * np.square(norms)):
         return None
     e = np.rint(0.5 * np.log2(squares)).astype(np.int64)
     try:
         R = cholesky(times_power(M, -e[:, None] - e), overwrite_a=True, check_finite=False)
     except LinAlgError:
         return None
-    factor = Factor(R, tolerance, exponents=e)
+    factor = Factor(R, max(rank_tolerance(dtype), 1 / _SEEN), exponents=e)
     return factor if factor.full else None

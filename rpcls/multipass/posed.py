@@ -19,13 +19,20 @@ if TYPE_CHECKING:
 __all__ = ["Posed", "extreme", "start"]
 
 
-FINE = 4  # backward error, in rounding units, that is as good as any
+FINE = 2  # backward error, in rounding units, that is as good as any
 _MANY = 512  # columns from which the QR factorisation of the sketch costs more than a few sweeps
 _SQUARED = 1e4  # condition number up to which a Gram matrix serves to precondition
+_LOST = 1000  # rounding units: what Aᵀr has in directions that A lacks to its numerical rank stays well below
 
 
 class Posed:
     """½‖Ax − b‖² + ½λ‖x‖² by its sweeps; with k right-hand sides everywhere.
+
+    Parameters
+    ----------
+    problem : CompressedProblem, optional
+        A summary of the source: Aᵀb and ‖b‖, and which columns centring has left nothing of but rounding errors. They
+        are taken to be zero. Without one, whoever makes a Posed sets `Atb` and `b_norm`.
 
     Attributes
     ----------
@@ -35,10 +42,17 @@ class Posed:
         Where the last `gradient` was, Aᵀ(b − Ax) − λx and ‖b − Ax‖ there; x = 0 before the first.
     """
 
-    def __init__(self, source: Source, Atb: Any, btb: Any, ridge: float, sweeps: int) -> None:
+    def __init__(self, source: Source, problem: CompressedProblem | None, ridge: float, sweeps: int) -> None:
         self.source, self.ridge, self.sweeps = source, ridge, sweeps
-        self.Atb = np.asarray(Atb, np.float64).reshape(source.n_columns, -1)
-        self.b_norm = np.sqrt(np.atleast_1d(np.asarray(btb, np.float64)))
+        self.Atb, self.b_norm = np.zeros((source.n_columns, source.n_rhs)), np.zeros(source.n_rhs)
+        self.constant, self.lost_digits = np.zeros(source.n_columns, bool), np.zeros_like(self.Atb)
+        if problem is not None:
+            self.Atb = problem.Atb.reshape(self.Atb.shape)
+            self.b_norm = np.sqrt(np.atleast_1d(np.asarray(problem.btb, np.float64)))
+            self.constant = constant_columns(problem)
+            if problem.means is not None:  # what centring may have cost Aᵀb
+                a_mean, b_mean = (np.abs(np.atleast_1d(mean)) for mean in problem.means)
+                self.lost_digits = 8 * np.finfo(np.float64).eps * problem.weight * np.multiply.outer(a_mean, b_mean)
         self.x, self.slope, self.residual = np.zeros_like(self.Atb), self.Atb, self.b_norm
         self.unit = float(np.finfo(source.dtype).eps) / 2
 
@@ -52,6 +66,7 @@ class Posed:
         squares, g = self.source.gradient(x if self.source.rhs_shape else x[:, 0])
         self.residual = np.sqrt(np.atleast_1d(squares))
         self.x, self.slope = x, g.reshape(x.shape) - self.ridge * x
+        self.slope[self.constant] = 0.0
         return self.slope
 
     def normal(self, p: np.ndarray) -> np.ndarray:
@@ -82,36 +97,31 @@ class Posed:
     def backward_error(self, factor: Factor, x: np.ndarray, h: np.ndarray, *, bound: bool = False) -> np.ndarray:
         """The Karlson–Waldén estimate of the backward error, (k,), relative to the Frobenius norm of unit-norm columns.
 
-        h = PᵀAᵀ(b − Ax). Within 0.8–1.5 of the exact value at d = 4n, and rounded up by at most √2: the sketch stands
-        for A. The residual norm is that of the last `gradient`. With `bound`, or where that is small enough, an upper
-        bound that needs no factorisation.
+        h = PᵀAᵀ(b − Ax). Within 0.8–1.5 of the exact value at d = 4n, and rounded up by at most 2: the sketch stands
+        for A, and the residual norm, that of the last `gradient`, for ‖b‖ where ‖b‖ is larger than ‖A‖_F‖x‖. With
+        `bound`, or where that is small enough, an upper bound that needs no factorisation.
         """
-        x_norm = self.size(factor, x)
         with np.errstate(divide="ignore", invalid="ignore"):
-            root = factor.size / np.hypot(self.b_norm, factor.size * x_norm)  # √s of the formula
+            root = factor.size / np.hypot(self.residual, factor.size * self.size(factor, x))  # √s of the formula
             tau = root * self.residual
-            error = np.nan_to_num(root * factor.shifted_bound(h, tau) / factor.size)
-            if bound or np.all(error <= FINE * self.unit):
-                return error
-            return np.nan_to_num(root * factor.shifted(h, tau) / factor.size)
+            error = root * factor.shifted_bound(h, tau) / factor.size
+            if not (bound or np.all(error <= FINE * self.unit)):
+                error = root * factor.shifted(h, tau) / factor.size
+        return np.where(h.any(axis=0), np.nan_to_num(error, nan=np.inf), 0.0)
 
     def certified(self, factor: Factor, x: np.ndarray, h: np.ndarray, c: float, rtol: float) -> np.ndarray:
         """Whether ‖A(x − x*)‖ ≤ rtol·‖Ax*‖ + 10u‖b‖, (k,), if ‖A(x − x*)‖ ≤ c‖h‖, h = PᵀAᵀ(b − Ax)."""
         error = c * np.linalg.norm(h, axis=0)
-        Ax = np.sqrt(np.maximum(np.sum(x * self.Atb, axis=0) - np.sum(factor.half_inverse(x) * h, axis=0), 0.0))
+        squares = np.sum(x * self.Atb - np.abs(x) * self.lost_digits - self.ridge * x * x, axis=0)
+        Ax = np.sqrt(np.maximum(squares - np.sum(factor.half_inverse(x) * h, axis=0), 0.0))
         return error <= rtol * np.maximum(Ax - error, 0.0) + self.floor
 
     def lost(self, factor: Factor) -> bool:
         """Whether the sketch has lower rank than A: the last gradient is not in its row space, beyond rounding.
 
-        One that is, is no longer than ‖M‖·‖h‖, M the sketch with columns of unit norm, h = Pᵀ(gradient).
+        Aᵀr is in A's row space whatever r is.
         """
-        if factor.full:
-            return False
-        longest = factor.norm * np.linalg.norm(factor.half_transpose(self.slope), axis=0)
-        found = np.linalg.norm(times_power(self.slope, -factor.exponents[:, None]), axis=0)
-        rounding = factor.size * np.hypot(self.b_norm, factor.size * self.size(factor, self.x))
-        return bool(np.any(found > 1.01 * longest + 200 * self.unit * rounding))
+        return bool(np.any(factor.missed(self.slope) > _LOST * self.unit * factor.size * self.residual))
 
     @property
     def floor(self) -> np.ndarray:
@@ -182,6 +192,11 @@ def extreme(problem: CompressedProblem) -> bool:
     return problem.exponents != (0, 0) or bool(norms.size and (norms.max() > 1e100 or norms.min() < 1e-100))
 
 
+def constant_columns(problem: CompressedProblem) -> np.ndarray:
+    """Which columns of a centred problem are rounding errors of what was constant, (n,)."""
+    return problem.constant_columns(max(64, problem.sketch_size) * float(np.finfo(problem.dtype).eps))
+
+
 def start(problem: CompressedProblem, ridge: float, tolerance: float, *, scaled: bool) -> tuple[Factor, np.ndarray]:
     """The factor of the sketch [SA; √λI], and the x (n, k) that minimises ‖SAx − Sb‖² + λ‖x‖².
 
@@ -194,7 +209,7 @@ def start(problem: CompressedProblem, ridge: float, tolerance: float, *, scaled:
     """
     SA = np.asarray(problem.SA, np.float64)
     Sb = problem.Sb.astype(np.float64).reshape(len(SA), -1)
-    constant = problem.constant_columns(problem.sketch_size * float(np.finfo(problem.dtype).eps))
+    constant = constant_columns(problem)
     if constant.any():
         SA = np.where(constant, 0.0, SA)
     n = SA.shape[1]

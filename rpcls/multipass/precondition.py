@@ -146,8 +146,9 @@ class SketchAndPrecondition:
         if self.rtol is not None:
             check_certifiable(problem.operator)
         if self.rcond is not None:
-            factor, _ = start(problem, self.ridge, self.rcond, scaled=False)
-            if factor.rank < factor.n or factor.condition * 4 * self.rcond > 1:
+            given, _ = start(problem, self.ridge, self.rcond, scaled=False)
+            scaled, _ = start(problem, self.ridge, rank_tolerance(source.dtype), scaled=True)
+            if not (given.full and scaled.full and given.condition * 4 * self.rcond <= 1):
                 return self._direct(source, "the sketch cannot decide a rank by this rcond", problem.sweeps)
         found = self._attempt(problem, source, problem.sweeps)
         if not found.converged:
@@ -155,11 +156,11 @@ class SketchAndPrecondition:
             problem = _second_sketch(problem, source)
             found = self._attempt(problem, source, spent + 1, f"The first sketch {why}; this is from a second. ")
         if not found.converged:
-            return self._direct(source, "iterations on two sketches stagnated", found.posed.sweeps)
+            return self._direct(source, "two sketches failed", found.posed.sweeps)
         return self._solution(problem, source, found, began)
 
     def _attempt(self, problem: CompressedProblem, source: Source, sweeps: int, details: str = "") -> _Found:
-        posed = Posed(source, problem.Atb, problem.btb, self.ridge, sweeps)
+        posed = Posed(source, problem, self.ridge, sweeps)
         factor, x = start(problem, self.ridge, rank_tolerance(source.dtype), scaled=True)
         route = self.route
         if route == "auto":
@@ -182,7 +183,8 @@ class SketchAndPrecondition:
         rtol = self.rtol
         assert rtol is not None
         d, n = problem.SA.shape
-        first, later = (certificate_factor(kind, d, n, confidence=self.confidence) for kind in ("full", "iterate"))
+        kinds = ("any" if self.ridge else "full", "iterate")
+        first, later = (certificate_factor(kind, d, n, confidence=self.confidence) for kind in kinds)
         calls = 0
 
         def enough(x: np.ndarray, h: np.ndarray) -> np.ndarray:
@@ -199,7 +201,7 @@ class SketchAndPrecondition:
             status = Status.MINIMUM_NORM
             details = f"Its rank is {factor.rank}, its shape {problem.shape}. {details}"
         upper = None
-        if factor.full and certifiable(problem.operator):
+        if factor.full and problem.sketch_size > factor.n and certifiable(problem.operator):
             c = certificate_factor("any", *problem.SA.shape, confidence=self.confidence)
             upper = c * np.linalg.norm(found.h, axis=0) + posed.floor
         solution = posed.solution(

@@ -61,7 +61,7 @@ def minimum_norm(source: Source, size: int) -> MinimumNorm | None:
     if not factor.full:
         return None
     b = source.right_hand_sides()
-    posed = Posed(across, problem.Atb, problem.btb, 0.0, 1)
+    posed = Posed(across, problem, 0.0, 1)
     unit, scale = posed.unit, np.linalg.norm(problem.column_norms)
 
     def normal(p: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidTypeError, InvalidValueError, NonFiniteError
+from ..linalg import rank_tolerance
 from ..sketches.base import SketchOperator, read_only
 from .base import Rows, Source, check_total, raise_non_finite, rows_of_triangle
 from .tables import Converted, plain
@@ -94,6 +95,10 @@ class ArraySource(Source):
             means = np.average(A, axis=0, weights=weight), np.average(b, axis=0, weights=weight)
             A -= means[0]
             b -= means[1]
+            rounded = rank_tolerance(self.dtype) * np.abs(means[0])
+            for column, size in zip(A.T, rounded, strict=True):
+                if max(column.max(initial=0.0), -column.min(initial=0.0)) <= size:
+                    column[:] = 0.0  # it was constant: only the mean's rounding error is left
         if self.weight is not None:
             root = np.sqrt(self.weight)[:, None]
             A *= root
