@@ -189,6 +189,26 @@ def test_right_hand_sides_do_not_disturb_one_another(sketches: Any) -> None:
         assert together.error_estimate.upper[j] == pytest.approx(alone.error_estimate.upper, rel=1e-6)
 
 
+def directions(A: np.ndarray, S: Any) -> tuple[np.ndarray, np.ndarray]:
+    """How much S stretches lengths on the range of A, largest first, and such lengths (unit vectors of the range)."""
+    U, s, Vt = np.linalg.svd(A, full_matrices=False)
+    stretch, W = np.linalg.svd((S @ A) @ (Vt.T / s))[1:]
+    return stretch, U @ W.T
+
+
+def test_a_right_hand_side_that_is_done_stays_as_it_is() -> None:
+    A, b = problem("coherent")
+    S = rpcls.SparseSign().sample(16 * N, rng=0)
+    stretch, B = directions(A, S)
+    tame = B[:, np.argmin(abs(stretch - 1))]
+    solver = IterativeHessianSketch("fixed", "plain", rtol=1e-3)
+    alone, other = (rpcls.lstsq(A, rhs, solver, sketch=S) for rhs in (tame, b))
+    together = rpcls.lstsq(A, np.column_stack([tame, b]), solver, sketch=S)
+    assert alone.sweeps + 2 < other.sweeps == together.sweeps
+    np.testing.assert_allclose(together.x[:, 0], alone.x, rtol=1e-10, atol=1e-12)
+    assert together.residual_norm[0] == pytest.approx(alone.residual_norm, rel=1e-6)
+
+
 # -- rates ------------------------------------------------------------------------------------------------------------
 
 
@@ -283,11 +303,9 @@ def test_divergence_is_noticed_and_the_best_iterate_returned(steps: Any, ratio: 
 def test_one_right_hand_side_that_diverges_spoils_the_status_and_no_other_column() -> None:
     A, _ = problem()
     S = rpcls.SparseSign().sample(3 * N, rng=0)
-    _, s, Vt = np.linalg.svd(A, full_matrices=False)
-    stretch, W = np.linalg.svd((S @ A) @ (Vt.T / s))[1:]
-    # right-hand sides for which the error lies in the direction that the sketch shrinks most, and in a tame one
-    tame = np.argmin(abs(stretch - 1))
-    B = A @ (Vt.T / s) @ W[[-1, tame]].T
+    stretch, B = directions(A, S)
+    # the error in the direction that the sketch shrinks most, and in a tame one
+    B = B[:, [-1, np.argmin(abs(stretch - 1))]]
     solution = quiet(A, B, IterativeHessianSketch("fixed", "plain"), sketch=S)
     assert "They do not converge" in solution.message
     alone = rpcls.lstsq(A, B[:, 1], IterativeHessianSketch("fixed", "plain", rtol=1e-5), sketch=S)
@@ -321,6 +339,16 @@ def test_a_sketch_that_lost_directions_of_a_is_noticed(solver: Any) -> None:
         solution = rpcls.lstsq(A, b, solver, sketch=S)
         assert solution.status is Status.OK and "The first sketch lost directions of A" in solution.details
         np.testing.assert_allclose(solution.x, b[:20], atol=1e-10)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_fresh_sketches_find_what_one_of_them_lost(seed: int) -> None:
+    A = np.zeros((400, 20))
+    A[:20] = np.eye(20)
+    b = np.arange(400.0)
+    solution = rpcls.lstsq(A, b, IterativeHessianSketch("fresh"), sketch=rpcls.CountSketch(), sketch_size=100, rng=seed)
+    assert solution.status.ok
+    np.testing.assert_allclose(solution.x, b[:20], atol=1e-11)
 
 
 def test_a_sketch_smaller_than_the_rank_is_no_answer_for_preconditioning_either() -> None:
