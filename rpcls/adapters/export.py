@@ -83,11 +83,11 @@ def export_peft(
     for name, fitted in result.items():
         if not isinstance(name, str) or not isinstance(fitted, FitResult):
             raise InvalidTypeError(f"result must map names to FitResult, got {type(fitted).__name__} under {name!r}")
+    config, shared, layers = written(result)
     targets: Any = sorted(result)
     if model is not None:
         targets = _checked_targets(model, result)
         base_model = base_model or getattr(model, "name_or_path", None) or None
-    config, shared, layers = written(result)
     tensors = {f"base_model.{name}": array for name, array in shared.items()}
     for layer, parts in layers.items():
         tensors |= {f"base_model.model.{layer}.{name}": array for name, array in parts.items()}
@@ -95,7 +95,7 @@ def export_peft(
     config = {**header, **config, "target_modules": targets}
     narrow = {name: _narrow(name, array) for name, array in tensors.items()}
     packed = require_safetensors().save(narrow, metadata={"format": "pt"})
-    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+    text = json.dumps(config, indent=2) + "\n"  # in this order, which matters to peft in patterns
     _write(path, {"adapter_config.json": text.encode(), "adapter_model.safetensors": packed})
     return path
 

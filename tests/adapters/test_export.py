@@ -109,11 +109,10 @@ def test_sparse_layers_are_filled_to_one_number(tmp_path: Path) -> None:
 def test_patterns_put_longer_names_first(tmp_path: Path) -> None:
     """peft takes the first key that is the end of a name."""
     T = LayerStatistics.from_delta(np.random.default_rng(0).standard_normal((8, 8)))
-    result = {name: fit(T, LoRA(rank)) for name, rank in (("q", 1), ("encoder.q", 2), ("decoder.encoder.q", 3))}
+    result = {name: fit(T, LoRA(rank)) for name, rank in (("a", 1), ("z.a", 2), ("b.z.a", 3))}
     config, _ = read(export_peft(result, tmp_path / "lora"))
-    text = (tmp_path / "lora" / "adapter_config.json").read_text()
-    assert config["rank_pattern"] == {"q": 1, "encoder.q": 2, "decoder.encoder.q": 3} == config["alpha_pattern"]
-    assert text.index('"decoder.encoder.q": 3') < text.index('"encoder.q": 2') < text.index('"q": 1')
+    for pattern in ("rank_pattern", "alpha_pattern"):
+        assert list(config[pattern].items()) == [("b.z.a", 3), ("z.a", 2), ("a", 1)]
     result = {name: fit(T, C3A(size)) for name, size in (("h.q", 4), ("g.h.q", 8))}
     with pytest.raises(InvalidValueError, match=r"the settings of another layer, .* for 'g.h.q'"):
         export_peft(result, tmp_path / "c3a")

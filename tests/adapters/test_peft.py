@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import warnings
 from pathlib import Path
@@ -136,6 +137,33 @@ def test_settings_that_differ_between_layers(tmp_path: Path) -> None:
         check(result, export_peft(result, tmp_path / type(families[LAYERS[0]]).__name__))
 
 
+def test_names_that_end_other_names(tmp_path: Path) -> None:
+    """Each layer has its own settings, and layers that only end like one of them are left alone."""
+
+    class Nested(torch.nn.Module):
+        def __init__(self, depth: int = 3) -> None:
+            super().__init__()
+            self.fc, self.inner = torch.nn.Linear(8, 8), Nested(depth - 1) if depth else None
+
+        def forward(self, x: Any) -> Any:
+            return torch.tanh(self.fc(x if self.inner is None else self.inner(x)))
+
+    torch.manual_seed(0)
+    model, x = Nested().eval(), torch.randn(5, 8)
+    names = ["fc", "inner.fc", "inner.inner.fc"]  # and not inner.inner.inner.fc
+    rng = np.random.default_rng(0)
+    wanted = {name: LayerStatistics.from_delta(rng.standard_normal((8, 8))) for name in names}
+    result = fit_model(wanted, {name: LoRA(rank=k + 1) for k, name in enumerate(names)})
+    directory = export_peft(result, tmp_path / "adapter", model=model)
+    with torch.no_grad():
+        before = model(x)
+        loaded = peft.PeftModel.from_pretrained(copy.deepcopy(model), directory)
+        assert type(loaded.get_base_model().get_submodule("inner.inner.inner.fc")) is torch.nn.Linear
+        for name, layer in result.items():
+            model.get_submodule(name).weight += torch.from_numpy(layer.delta())
+        assert (loaded(x) - model(x)).abs().max() < 1e-5 < (model(x) - before).abs().max()
+
+
 CONFIGS = [
     ("LoraConfig", {"r": 3, "lora_alpha": 6, "rank_pattern": {"k_proj": 2}}),
     ("LoHaConfig", {"r": 2, "alpha": 4}),
@@ -163,6 +191,8 @@ def test_the_bases_of_a_peft_model(config: str, settings: dict[str, Any], tmp_pa
         for places in ("indices", "shira_indices"):
             if hasattr(mine, places):
                 assert torch.equal(getattr(mine, places)["default"], getattr(theirs, places)["default"])
+        for setting in ("r", "scaling", "fourierft_scaling", "block_size"):
+            assert getattr(mine, setting, None) == getattr(theirs, setting, None)
 
 
 def test_models_that_have_no_families() -> None:
