@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -88,3 +86,39 @@ def batches(texts: list[str], size: int = BATCH) -> list[dict[str, Any]]:
             }
         )
     return out
+
+
+def samples(sequences: int, seed: int = 0) -> list[str]:
+    """That many documentation strings, drawn without replacement and in the order of the draw."""
+    texts = documentation()
+    if sequences > len(texts):
+        raise SystemExit(f"scikit-learn has {len(texts)} documentation strings of this length, and {sequences} are asked")
+    return [texts[j] for j in np.random.default_rng(seed).permutation(len(texts))[:sequences]]
+
+
+def inputs(model: Any, layers: Iterable[str], data: Iterable[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """What Linear layers are given, (tokens, in_features) each, in float32; padding is dropped."""
+    import torch
+
+    seen: dict[str, list[Any]] = {name: [] for name in layers}
+    handles = [
+        model.get_submodule(name).register_forward_pre_hook(lambda _, args, its=its: its.append(args[0]))
+        for name, its in seen.items()
+    ]
+    try:
+        with torch.inference_mode():
+            for batch in data:
+                model(**batch)
+                for its in seen.values():
+                    its.append(its.pop()[batch["attention_mask"] != 0])
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: torch.cat(its).numpy() for name, its in seen.items()}
+
+
+def rounded(weight: np.ndarray, bits: int = 3) -> np.ndarray:
+    """Round to nearest on 2^bits levels for each output row, evenly from its smallest entry to its largest."""
+    low = weight.min(axis=1, keepdims=True)
+    step = (weight.max(axis=1, keepdims=True) - low) / (2**bits - 1)
+    return np.round((weight - low) / step) * step + low
