@@ -126,7 +126,9 @@ def every_family(data: Data, quick: bool) -> list[dict[str, Any]]:
         for label, formula in (("truncated SVD", lambda r: svd(T, r)), ("EoRA", lambda r: eora(T, s.C, r))):
             began = time.perf_counter()
             dW = formula(rank)
-            add(label, f"{label}, rank {rank}", rank * sum(T.shape), held_out.explained(dW), time.perf_counter() - began)
+            add(
+                label, f"{label}, rank {rank}", rank * sum(T.shape), held_out.explained(dW), time.perf_counter() - began
+            )
     for family in settings(data, quick):
         began = time.perf_counter()
         result = fit(s, family, ridge=RIDGE, weight=data.weights[LAYER], max_iterations=50)
@@ -209,12 +211,14 @@ def report(data: dict[str, Any]) -> str:
     for name, part in data["descents"].items():
         for kind, run in part["adam"].items():
             ratio = part["ratios"][kind]
-            near = next(t for t, e in zip(run["seconds"], run["explained"], strict=True) if e > run["explained"][-1] - 2e-3)
+            near = next(
+                t for t, e in zip(run["seconds"], run["explained"], strict=True) if e > run["explained"][-1] - 2e-3
+            )
             first = "never" if ratio is None else f"{run['seconds'][-1] / ratio:.2f} s"
             times = "–" if ratio is None else f"{ratio:.0f}"
             lines.append(
-                [name, f"Adam, {kind}, rate {run['rate']:g}", f"{run['explained'][-1]:.3f}", f"{run['seconds'][-1]:.1f} s",
-                 f"{near:.1f} s", first, times, f"{max(part['rpcls']['explained']):.3f}"]
+                [name, f"Adam, {kind}, rate {run['rate']:g}", f"{run['explained'][-1]:.3f}",
+                 f"{run['seconds'][-1]:.1f} s", f"{near:.1f} s", first, times, f"{max(part['rpcls']['explained']):.3f}"]
             )  # fmt: skip
     header = ["family", "peer", "explained at its end", "its time", "within .002 of it after", "rpcls is as good after"]
     parts.append(table([*header, "times faster", "rpcls explains at most"], lines))

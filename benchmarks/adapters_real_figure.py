@@ -67,12 +67,12 @@ def _by_parameters(axes: Axes, rows: list[dict[str, Any]]) -> None:
 
 
 def _by_seconds(axes: Axes, name: str, part: dict[str, Any]) -> None:
-    for (kind, run), (colour, marker) in zip(
-        part["adam"].items(), (("#555555", "s"), ("#999999", "^")), strict=True
-    ):
+    for (kind, run), (colour, marker) in zip(part["adam"].items(), (("#555555", "s"), ("#999999", "^")), strict=True):
         axes.plot(run["seconds"], run["explained"], marker=marker, color=colour, ms=4, label=f"Adam, {kind}")
     own = part["rpcls"]
-    axes.plot(own["seconds"], own["explained"], marker="o", color="#D55E00", ms=5, lw=1.8, label="rpcls, C and R included")
+    axes.plot(
+        own["seconds"], own["explained"], marker="o", color="#D55E00", ms=5, lw=1.8, label="rpcls, C and R included"
+    )
     axes.set(xscale="log", xlabel="seconds", ylim=(0, None))
     axes.set_title(name)
     axes.grid(which="major")

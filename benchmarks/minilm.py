@@ -92,7 +92,9 @@ def samples(sequences: int, seed: int = 0) -> list[str]:
     """That many documentation strings, drawn without replacement and in the order of the draw."""
     texts = documentation()
     if sequences > len(texts):
-        raise SystemExit(f"scikit-learn has {len(texts)} documentation strings of this length, and {sequences} are asked")
+        raise SystemExit(
+            f"scikit-learn has {len(texts)} documentation strings of this length, and {sequences} are asked"
+        )
     return [texts[j] for j in np.random.default_rng(seed).permutation(len(texts))[:sequences]]
 
 
