@@ -2,7 +2,8 @@
 
 The layer is an attention matrix (384 × 384) of a sentence encoder, the wanted update what rounding to 3 bits has taken
 from it, the tokens those of scikit-learn's documentation. Beside the families stand truncated SVD, EoRA's formula and
-Adam. ``python benchmarks/adapters_real.py`` takes a few minutes and needs the extra `real-layer`; ``--quick`` half a minute, and writes to a temporary folder.
+Adam. ``python benchmarks/adapters_real.py`` takes a few minutes and needs the extra `real-layer`; ``--quick`` half a
+minute, and writes to a temporary folder.
 """
 
 from __future__ import annotations
