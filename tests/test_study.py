@@ -168,6 +168,13 @@ def test_every_combination_has_its_rows(table):
     assert not table.interrupted and not table.failures and table.targets == ("clean", "noisy")
 
 
+def test_every_name_of_the_front_door_is_one_of_the_study():
+    from rpcls.front_door import SOLVERS
+    from rpcls.study.methods import named_solvers
+
+    assert named_solvers(SOLVERS) == {name: kind() for name, kind in SOLVERS.items()}
+
+
 def test_a_row_can_be_made_again_by_hand(table, data):
     row = table.select(target="clean", solver="robust-partial", sketch="SparseSign(nnz_per_column=8)", repeat=1).rows[1]
     problem = rpcls.compress(data.A, data.b, rpcls.SparseSign(8), sketch_size=row.sketch_size, rng=row.seed)

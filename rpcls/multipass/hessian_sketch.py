@@ -58,15 +58,15 @@ class IterativeHessianSketch:
 
     Notes
     -----
-    The default sketch is SparseSign(8) with 16n + 64 rows. Measured rates, γ = n/d:
+    The default sketch is SparseSign(8) with 16n + 64 rows. Rates, γ = n/d; figures by
+    ``benchmarks/hessian_sketch.py``, 200 draws a case, n from 2 to 60, even and coherent rows:
 
-    * Fixed sketch, tuned: ‖A(x_t − x*)‖ = γ^(t/2)·‖Ax*‖ in the median of draws: 22 steps for 13 digits at d = 16n. A
-      draw that takes lengths on the range of A beyond 1 ± √γ is slower, or diverges: of 200 draws each for n = 5 and
-      n = 20, 3–9 % at d = 4n and up to 1.5 % at d = 8n; of 6300 for n from 1 to 20 none at 16n + 64, where the slowest
-      had 0.75 a step. SparseSign(8) is no worse on coherent rows.
+    * Fixed sketch, tuned: ‖A(x_t − x*)‖ = γ^(t/2)·‖Ax*‖ in the median of draws, 22 steps for 13 digits at d = 16n. A
+      draw that takes lengths on the range of A beyond 1 ± √γ is slower, or diverges: up to 9 % of draws at d = 4n,
+      3.5 % at 8n, 0.5 % at 16n, none at 16n + 64, where the slowest had 0.65 a step. Small n is the worst.
     * Fresh sketches, tuned: √γ a step in the mean square over draws, from d = 2n on. No draw can spoil it.
-    * Plain steps: (1 − √γ)⁻² − 1 a step on a fixed sketch, so they diverge below d = 12n, and in up to 3 % of draws at
-      16n; the square root of γ(1 + γ − γ²)/(1 − γ)³ on fresh ones, which need d ≥ 4n.
+    * Plain steps: (1 − √γ)⁻² − 1 a step on a fixed sketch, so they diverge below d = 12n, and in up to 5 % of draws
+      at 16n; the square root of γ(1 + γ − γ²)/(1 − γ)³ on fresh ones, which need d ≥ 4n.
 
     Divergence and stagnation show in ‖h‖, h = R⁻ᵀAᵀ(b − Ax), R the triangle of SA. Then, and at `max_sweeps`, x is the
     best iterate with the status NOT_CONVERGED. From condition numbers of about 10⁶ on, and for a large residual, steps

@@ -42,6 +42,7 @@ _LABELS = {
     "robust-partial-sweep": "robust partial, two sweeps",
     "normal": "refined normal equations",
     "direct": "direct (QR)",
+    "hessian-sketch": "iterative Hessian sketch",
     **{name: name.replace("-", ", rtol ", 1) for name in LADDER},
     **{name: baseline.label for name, baseline in BASELINES.items()},
 }

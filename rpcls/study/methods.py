@@ -36,6 +36,7 @@ SOLVERS = {
     **{f"precondition-{r}": f"SketchAndPrecondition(rtol={r})" for r in ("1e-1", "1e-2", "1e-3", "1e-6")},
     "precondition": "SketchAndPrecondition()",
     "normal": "NormalEquations()",
+    "hessian-sketch": "IterativeHessianSketch()",
     "direct": "Direct()",
 }
 LADDER = tuple(name for name in SOLVERS if name.startswith("precondition"))  # from a digit to all of them

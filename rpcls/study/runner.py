@@ -62,9 +62,9 @@ def run(
     solvers : iterable of names, expressions or solver values
         Names: "full", "partial-raw", "partial-debiased", "partial" (best-scaled), "robust-full", "robust-partial",
         "robust-partial-sweep", "combined"; and, with sketches that they choose for themselves or none, "precondition",
-        "precondition-1e-1", "-1e-2", "-1e-3", "-1e-6" (stopped at that `rtol`), "normal", "direct". An expression is
-        text such as "RobustPartiallyCompressed(rho=0.1)". Default: all but "partial-debiased",
-        "robust-partial-sweep", "direct".
+        "precondition-1e-1", "-1e-2", "-1e-3", "-1e-6" (stopped at that `rtol`), "normal", "hessian-sketch", "direct".
+        An expression is text such as "RobustPartiallyCompressed(rho=0.1)". Default: all but "partial-debiased",
+        "robust-partial-sweep", "hessian-sketch", "direct".
     sketches : iterable of names, expressions or families
         Default SparseSign(8) and CountSketch().
     sketch_sizes : iterable of float
