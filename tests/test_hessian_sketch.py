@@ -249,7 +249,8 @@ def test_rtol_is_kept(sketches: Any, kind: str, rtol: float) -> None:
 def test_rtol_below_rounding_ends_as_full_accuracy() -> None:
     A, b = problem(noise=3.0)
     solution = rpcls.lstsq(A, b, "hessian-sketch", rtol=1e-16)
-    assert solution.status is Status.OK and solution.sweeps == rpcls.lstsq(A, b, "hessian-sketch").sweeps
+    full = rpcls.lstsq(A, b, "hessian-sketch")
+    assert solution.status is Status.OK and 0 <= full.sweeps - solution.sweeps <= 1
 
 
 def test_the_certificate_with_a_ridge_and_an_intercept() -> None:
