@@ -135,9 +135,11 @@ def _families(data: dict[str, Any]) -> str:
         f"{shown(every['shape'])}, {every['seeds']} seeds. The worst backward error of each family, and in brackets "
         "how many of its answers failed. An answer fails if its backward error is above 10 times Householder QR's and "
         "above 5e-15 (float32: 2.7e-6), or ‖A(x − x*)‖ above 10 times QR's and above 10u‖b‖, or ‖x − x*‖/‖x*‖ above "
-        "10uκ_LS; where A is exactly deficient in rank, if ‖x‖ is above 1.01 times the least. All in units in which "
-        "A's columns have norms from 1 to 2. QR is LAPACK's gelsy with a cut-off below rounding; gelsd and gelsy have "
-        "SciPy's default.",
+        "10uκ_LS and above QR's; beyond κ = 1/(30u), where a solver may take a direction for rounding, only if its "
+        "backward error is; where A is exactly deficient in rank, if ‖x‖ is above 1.01 times the least. All in units "
+        "in which A's columns have norms from 1 to 2. QR is LAPACK's gelsy with a cut-off below rounding, and its "
+        "errors are the worst of four orders of rows and columns, which differ by up to a hundred; gelsd and gelsy "
+        "have SciPy's default.",
     ]
     for dtype in DTYPES:
         rows = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, NamedTuple
 
@@ -16,12 +16,11 @@ from harness import cores
 from problems import Problem, hard, nist, nist_sets
 
 JUDGED = {name: {**OWN, **PEERS}[name] for name in (AUTO, GRAM, CG, GELSD, GELSY, NE, SKLEARN)}
-MARK = "QR"  # Householder QR that drops no column
+MARK = "QR"  # Householder QR with pivoting that drops no column
 DTYPES = ("float64", "float32")
 CRITERIA = ("backward", "residual", "forward", "norm")
 _WORTH = 10.0  # times Householder QR's errors
 _ENOUGH = 45.0  # units of rounding of backward error that pass whatever QR has: 5e-15 in float64
-_UNKNOWABLE = 1e17  # condition number beyond which float64 hardly says what x* is
 _NORM = 1.01  # times the norm of gelsd's answer, of the answer of minimum norm
 _DIGITS = 15.0
 
@@ -42,47 +41,67 @@ class Judged(NamedTuple):
         return [name for name, ratio in self.ratios.items() if not ratio <= 1]
 
 
-def judge(problem: Problem, dtype: str, seed: int) -> list[Judged]:
-    """All answers to one problem, in one precision.
+class Mark:
+    """What the answers to one problem, in one precision, are held against.
 
-    A backward error passes at 10 times QR's or 5e-15 (float32: as many units of rounding); ‖A(x − x*)‖ at 10 times
-    QR's or 10u‖b‖; ‖x − x*‖/‖x*‖ at 10uκ_LS, κ_LS = κ(1 + κ‖r‖/(‖A‖‖x*‖)), x measured in units in which A's columns
-    have norms from 1 to 2. Where A is exactly deficient in rank, instead of the last two: ‖x‖ at 1.01 times gelsd's.
+    A backward error passes at 10 times Householder QR's or 5e-15 (float32: as many units of rounding); ‖A(x − x*)‖ at
+    10 times QR's or 10u‖b‖; ‖x − x*‖/‖x*‖ at 10uκ_LS, κ_LS = κ(1 + κ‖r‖/(‖A‖‖x*‖)), or QR's, x measured in units in
+    which A's columns have norms from 1 to 2. QR's errors are the worst of four orders of rows and columns: between
+    them they differ by up to a hundred. Beyond κ = 1/(30u), where solvers may drop a direction as rounding, only the
+    backward error counts; and where A is exactly deficient in rank, ‖x‖ too, at 1.01 times that of gelsd.
+
+    Attributes
+    ----------
+    A, b : the problem in this precision
+    condition : float
+        Of A with columns of about unit norm.
+    limits : dict of float
+        By criterion.
     """
-    A, b = problem.A.astype(dtype), problem.b.astype(dtype)
-    unit = float(np.finfo(dtype).eps) / 2
-    found = {name: coefficients(answer(solve, A, b)) for name, solve in JUDGED.items()}
-    found[MARK] = coefficients(answer(qr, A, b))
-    X = np.column_stack([x.astype(np.float64) for x in found.values()])
-    names = list(found)
-    mark = names.index(MARK)
-    measure = Measure(A, b)
-    backward = measure.backward(X)
-    limits = {"backward": max(_WORTH * backward[mark], _ENOUGH * unit)}
-    measured = {"backward": backward}
-    if problem.deficient:
-        measured["norm"] = np.linalg.norm(X, axis=0)
-        limits["norm"] = _NORM * measured["norm"][names.index(GELSD)]
-    elif measure.condition < _UNKNOWABLE:
-        exact = exact_answer(measure)
-        measured["residual"], distance = measure.distances(X, exact)
-        limits["residual"] = _WORTH * max(measured["residual"][mark], unit * measure.norm_b)
-        size = measure.distances(np.zeros((len(exact), 1)), exact)[1][0]
-        r = measure.residuals(exact[:, None])[0][0]
-        measured["forward"] = distance / size
-        kappa = measure.condition
-        limits["forward"] = _WORTH * unit * kappa * (1 + kappa * r / (measure.sigma[0] * size))
+
+    def __init__(self, problem: Problem, dtype: str) -> None:
+        self.A, self.b = problem.A.astype(dtype), problem.b.astype(dtype)
+        self._unit = unit = float(np.finfo(dtype).eps) / 2
+        self._measure = measure = Measure(self.A, self.b)
+        self.condition = measure.condition
+        marks = np.column_stack(list(self._orders()))
+        self.limits = {"backward": max(_WORTH * measure.backward(marks).max(), _ENOUGH * unit)}
+        if problem.deficient:
+            self.limits["norm"] = _NORM * np.linalg.norm(coefficients(answer(PEERS[GELSD], self.A, self.b)))
+        elif measure.condition * 30 * unit <= 1:
+            self._exact = exact = exact_answer(measure)
+            predicted, distance = measure.distances(np.column_stack([marks, np.zeros(len(exact))]), exact)
+            self._size = distance[-1]
+            kappa, r = measure.condition, measure.residuals(exact[:, None])[0][0]
+            bound = _WORTH * unit * kappa * (1 + kappa * r / (measure.sigma[0] * self._size))
+            self.limits["residual"] = _WORTH * max(predicted[:-1].max(), unit * measure.norm_b)
+            self.limits["forward"] = max(bound, distance[:-1].max() / self._size)
+
+    def _orders(self) -> Iterator[np.ndarray]:
+        for rows in (slice(None), slice(None, None, -1)):
+            for columns in (slice(None), slice(None, None, -1)):
+                x = coefficients(answer(qr, self.A[rows, columns], self.b[rows]))
+                yield x[columns].astype(np.float64)
+
+    def ratios(self, X: np.ndarray) -> list[dict[str, float]]:
+        """Error ÷ limit, by criterion, of every column of X."""
+        errors = {"backward": self._measure.backward(X)}
+        if "norm" in self.limits:
+            errors["norm"] = np.linalg.norm(X, axis=0)
+        if "residual" in self.limits:
+            errors["residual"], distance = self._measure.distances(X, self._exact)
+            errors["forward"] = distance / self._size
+        return [{key: float(v[i] / self.limits[key]) for key, v in errors.items()} for i in range(X.shape[1])]
+
+
+def judge(problem: Problem, dtype: str, seed: int) -> list[Judged]:
+    """All answers to one problem, in one precision."""
+    mark = Mark(problem, dtype)
+    solvers: dict[str, Any] = {**JUDGED, MARK: qr}
+    X = np.column_stack([coefficients(answer(s, mark.A, mark.b)).astype(np.float64) for s in solvers.values()])
     return [
-        Judged(
-            problem.family,
-            problem.name,
-            dtype,
-            seed,
-            name,
-            float(backward[i]),
-            {key: float(values[i] / limits[key]) for key, values in measured.items()},
-        )
-        for i, name in enumerate(names)
+        Judged(problem.family, problem.name, dtype, seed, name, ratios["backward"] * mark.limits["backward"], ratios)
+        for name, ratios in zip(solvers, mark.ratios(X), strict=True)
     ]
 
 

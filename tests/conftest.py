@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
 
 for library in ("OPENBLAS", "MKL", "OMP"):  # read when the library is loaded, so before NumPy
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 os.environ["RPCLS_RATES"] = os.path.join(os.path.dirname(__file__), "none")  # plans by the committed table
 
+import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
 from rpcls.kernels import lanes  # noqa: E402
@@ -24,3 +30,16 @@ settings.load_profile("rpcls")
 
 # Cut the small problems of the tests into several lanes, too, as large ones are.
 lanes._LANE_ROWS = 2048
+
+
+@pytest.fixture(scope="module")
+def load() -> Iterator[Callable[[str], ModuleType]]:
+    """Import a module of benchmarks/ by name; what was loaded is forgotten afterwards."""
+    folder = str(Path(__file__).resolve().parent.parent / "benchmarks")
+    before = set(sys.modules)
+    sys.path.insert(0, folder)
+    yield importlib.import_module
+    sys.path.remove(folder)
+    for name in set(sys.modules) - before:
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(folder):
+            del sys.modules[name]

@@ -178,7 +178,7 @@ OTHER_DTYPES: dict[str, Callable[[np.ndarray], Any]] = {
 }
 
 
-def blocks_of(A: Any, b: np.ndarray, w: np.ndarray | None, sizes: tuple[int, ...] = (7, 0, 64, 1)) -> Iterator[Any]:
+def blocks_of(A: Any, b: np.ndarray, w: np.ndarray | None, sizes: tuple[int, ...] = (70, 0, 129, 1)) -> Iterator[Any]:
     """Row blocks of changing sizes, one of them empty."""
     start, turn = 0, 0
     while start < A.shape[0]:
@@ -221,9 +221,18 @@ SOLVERS = {
     "combined": rpcls.CombinedCompressed(),
     "direct": rpcls.Direct(),
     "direct, ridge": rpcls.Direct(ridge=3.0),
+    "precondition, gram": rpcls.SketchAndPrecondition("gram"),
+    "precondition, cg": rpcls.SketchAndPrecondition("cg"),
+    "precondition, gram, ridge": rpcls.SketchAndPrecondition("gram", ridge=3.0),
+    "precondition, cg, ridge": rpcls.SketchAndPrecondition("cg", ridge=3.0),
+    "normal": rpcls.NormalEquations(),
+    "normal, ridge": rpcls.NormalEquations(ridge=3.0),
+    "hessian-sketch": rpcls.IterativeHessianSketch(),
 }
-NO_SKETCH = {"direct", "direct, ridge"}
-EXACT = {"direct"}
+ONE_PASS = {name for name in SOLVERS if name.partition(",")[0] in ("full", "partial", "combined") or "robust" in name}
+NO_SKETCH = {name for name in SOLVERS if name.partition(",")[0] in ("direct", "normal")}
+MORE_SWEEPS = SOLVERS.keys() - ONE_PASS - {"direct", "direct, ridge"}  # which an iterator does not offer
+EXACT = SOLVERS.keys() - ONE_PASS - {name for name in SOLVERS if name.endswith("ridge")}
 
 M, N = 600, 32  # n ≥ 30: below it rho="loo" warns
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..factor import Factor
 from ..linalg import times_power
-from .posed import Posed
+from .posed import NEAR, Posed
 
 __all__ = ["refine", "solve_gram"]
 
@@ -55,6 +55,9 @@ def refine(
     """x ← x + step(Aᵀ(b − Ax)) until the backward error before the last step was near the rounding level; one more time
     if `extra`.
 
+    A step that is not small beside an x whose backward error will do is left out: it would change x, within its
+    conditioning, but not improve it.
+
     Returns
     -------
     x : (n, k) array
@@ -66,9 +69,11 @@ def refine(
     for _ in range(_MOST + extra):
         g = posed.gradient(x)
         h = factor.half_transpose(g)
-        error = posed.backward_error(factor, x, h)
-        x = x + step(g)
-        if np.all(error <= _SETTLED):
+        error, move = posed.backward_error(factor, x, h), step(g)
+        small = posed.size(factor, move) <= posed.size(factor, x) / 2
+        stay = (error <= NEAR * posed.unit) & ~small
+        x = x + np.where(stay, 0.0, move)
+        if np.all(stay | (small & (error <= _SETTLED))):
             if not extra:
                 return x, h, True
             extra = False

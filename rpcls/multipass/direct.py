@@ -35,7 +35,7 @@ class Direct:
     rcond : float in [0, 1) or None, default None
         None: the numerical rank is decided with columns scaled to unit norm (to the nearest power of two), at
         15ε of the largest singular value (ε that of A's dtype), so the units of the columns never cost rank. What
-        rounding leaves of a zero singular value stays below 4ε; NumPy's max(m, n)·ε would give up digits that QR has.
+        rounding leaves of a zero singular value stays below that; NumPy's max(m, n)·ε would give up digits that QR has.
         A number: NumPy's rule, rcond times the largest singular value of A as given.
 
     Notes

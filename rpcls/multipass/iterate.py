@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..factor import Factor
-from .posed import FINE, Posed
+from .posed import FINE, NEAR, Posed
 
 __all__ = ["conjugate_gradients", "staged"]
 
@@ -83,7 +83,7 @@ def staged(
     enough : function, optional
         Of x (n, k) and h (r, k): which columns are accurate enough, (k,).
     extra : bool, default False
-        One more refinement at the end.
+        One more stage at the end.
 
     Returns
     -------
@@ -113,7 +113,9 @@ def staged(
         if enough is not None:
             fine |= enough(x, h)
         if np.all(fine | (size > previous / 2)) or stage == _STAGES or iterations == _MOST:
-            break
+            if not (extra and fine.all() and stage < _STAGES):
+                break
+            extra, fine = False, np.zeros_like(fine)
         found = np.where(fine, h, 0.0)
         goals = np.maximum(unit / 2, _STAGE_GAIN * error), np.minimum(size / previous, 1) * size / 10
         previous = size
@@ -139,8 +141,4 @@ def staged(
         x = x + factor.half(y)
         if enough is not None and np.all(fine | found.any(axis=0)):
             return x, found, True
-    if extra:
-        size = np.linalg.norm(h, axis=0)
-        y, _ = conjugate_gradients(normal, h, lambda i, update, y, rho: np.linalg.norm(rho, axis=0) <= 0.01 * size)
-        x = x + factor.half(y)
-    return x, h, bool(np.all((error <= 10 * unit) | fine))
+    return x, h, bool(np.all((error <= NEAR * unit) | fine))

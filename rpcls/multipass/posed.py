@@ -20,6 +20,7 @@ __all__ = ["Posed", "extreme", "start"]
 
 
 FINE = 2  # backward error, in rounding units, that is as good as any
+NEAR = 10  # and one that will do where refinement gains no more
 _MANY = 512  # columns from which the QR factorisation of the sketch costs more than a few sweeps
 _SQUARED = 1e4  # condition number up to which a Gram matrix serves to precondition
 _LOST = 1000  # rounding units: what Aᵀr has in directions that A lacks to its numerical rank stays well below
