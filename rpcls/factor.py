@@ -193,11 +193,6 @@ class Factor:
             self._shifts[power] = np.ascontiguousarray(T)
         return self._shifts[power]
 
-    def leverages(self, M: np.ndarray) -> np.ndarray:
-        """Squared row norms of MR⁻¹, (t,), for the M that R came from; it must have full rank."""
-        half = _solve(self._R, times_power(M, -self._e).T, transpose=True)  # type: ignore[arg-type]
-        return np.sum(np.square(half), axis=0)
-
 
 _MANY = 512  # columns from which all singular values are dear beside the sweeps
 _SURE = 0.1  # the share of the largest condition number of full rank up to which an estimate will do

@@ -26,7 +26,7 @@ LAYERS = [
     {"expressions", "progress", "random", "rates", "solution"},
     {"kernels"},
     {"linalg"},
-    {"factor"},
+    {"factor", "ridge"},
     {"sketches"},
     {"compressed"},
     {"sources"},

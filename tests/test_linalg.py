@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rpcls.factor import Factor
-from rpcls.linalg import condition_number, exponent_of, gram_spectrum, spectrum, times_power, triangle
+from rpcls.linalg import condition_number, exponent_of, product, spectrum, times_power, triangle
 
 
 def test_times_power_is_exact_and_quiet_at_both_ends() -> None:
@@ -88,31 +88,13 @@ def test_minimum_norm_with_columns_160_decades_apart() -> None:
         assert abs(y[0]) < 1e-12
 
 
-def test_leverages() -> None:
+def test_product_is_matmul() -> None:
     rng = np.random.default_rng(4)
-    M = rng.standard_normal((30, 5)) * 10.0 ** np.arange(5)
-    Q = np.linalg.qr(M)[0]
-    np.testing.assert_allclose(Factor(triangle(M), 1e-14).leverages(M), np.sum(Q * Q, axis=1), rtol=1e-10)
-
-
-def test_both_spectra_agree_when_the_gram_matrix_is_good_enough() -> None:
-    rng = np.random.default_rng(5)
-    P, q = rng.standard_normal((200, 70)), rng.standard_normal((200, 2))
-    fast, slow = gram_spectrum(P, q), spectrum(P, q, 1e-13)
-    assert fast is not None and not fast.certified and slow.certified
-    np.testing.assert_allclose(fast.s, slow.s, rtol=1e-12)
-    np.testing.assert_allclose(np.abs(fast.Utq), np.abs(slow.Utq), atol=1e-11)
-    np.testing.assert_allclose(fast.q_rest, slow.q_rest, rtol=1e-12)
-    np.testing.assert_allclose(fast.condition, slow.condition, rtol=1e-12)
-
-
-def test_the_gram_matrix_is_not_trusted_when_it_cannot_be() -> None:
-    rng = np.random.default_rng(6)
-    q = np.zeros((200, 1))
-    U, V = np.linalg.qr(rng.standard_normal((200, 70)))[0], np.linalg.qr(rng.standard_normal((70, 70)))[0]
-    assert gram_spectrum(U * np.geomspace(1, 1e-6, 70) @ V, q) is None
-    assert gram_spectrum(rng.standard_normal((60, 70)), q[:60]) is None
-    assert gram_spectrum(rng.standard_normal((200, 10)), q) is None
+    M = rng.standard_normal((30, 5))
+    for k in (1, 3):
+        X, Y = rng.standard_normal((5, k)), rng.standard_normal((30, k))
+        np.testing.assert_allclose(product(M, X), M @ X, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(product(M, Y, transpose=True), M.T @ Y, rtol=1e-12, atol=1e-12)
 
 
 def test_spectrum_keeps_columns_in_small_units_and_drops_dependent_ones() -> None:

@@ -94,10 +94,11 @@ def test_loo_for_partial_warns_below_30_columns() -> None:
     summary(A[:, :29], b, S).solve(RobustFullyCompressed())
 
 
+@pytest.mark.parametrize("n", [40, 100])  # leverages found, and estimated
 @pytest.mark.parametrize("solver", [RobustPartiallyCompressed, RobustFullyCompressed])
-def test_loo_warns_when_count_sketch_met_coherent_rows(solver: type) -> None:
+def test_loo_warns_when_count_sketch_met_coherent_rows(solver: type, n: int) -> None:
     rng = np.random.default_rng(2)
-    m, n, d = 3000, 40, 200
+    m, n, d = 3000, n, 5 * n
     smooth, coherent = rng.standard_normal((m, n)), 1e-3 * rng.standard_normal((m, n))
     coherent[:n] += np.eye(n)
     b, S = rng.standard_normal(m), sparse_sketch(d, m, rng, nnz=1)

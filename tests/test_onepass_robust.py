@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 
 import numpy as np
@@ -10,7 +11,6 @@ import pytest
 from support import gaussian_sketch, matrix, sparse_sketch, summary
 
 from rpcls.errors import ConvergenceWarning, InvalidTypeError, InvalidValueError
-from rpcls.linalg import gram_spectrum
 from rpcls.onepass import (
     Absolute,
     FullyCompressed,
@@ -18,6 +18,7 @@ from rpcls.onepass import (
     RobustFullyCompressed,
     RobustPartiallyCompressed,
 )
+from rpcls.ridge import GramRidge
 from rpcls.solution import Status
 
 SIZES = [(8, 30), (8, 9), (8, 8), (8, 5), (66, 100), (66, 40)]  # n, d: the Gram matrix serves from n = 64
@@ -104,35 +105,31 @@ def test_partial_in_extended_precision_at_condition_1e14(spread: float, rho: flo
 def test_the_cheap_factorisation_changes_nothing(
     solver: type, rho: float | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import rpcls.onepass.robust as module
-
     c = problem("gaussian", 80, 160, condition=1e3)
-    used = []
-    monkeypatch.setattr(module, "gram_spectrum", lambda P, q: used.append(gram_spectrum(P, q)) or used[-1])
+    monkeypatch.setattr(solver, "_accurate", None)
     cheap = c.solve(solver(rho))
-    assert used[0] is not None
-    monkeypatch.setattr(module, "gram_spectrum", lambda P, q: None)
+    monkeypatch.undo()
+    monkeypatch.setattr(solver, "_cheap", lambda self, summary: None)
     accurate = c.solve(solver(rho))
     np.testing.assert_allclose(cheap.x, accurate.x, atol=1e-9 * np.linalg.norm(accurate.x))
     np.testing.assert_allclose([cheap.rho, cheap.mu], [accurate.rho, accurate.mu], rtol=1e-9)
 
 
 def test_a_gram_matrix_that_is_not_good_enough_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    import dataclasses
-
-    import rpcls.onepass.robust as module
-
     c = problem("gaussian", 80, 160)
     right = {s: c.solve(s).x for s in (RobustPartiallyCompressed(0.05), RobustFullyCompressed(0.05))}
+    found, used = GramRidge.of, []
 
-    def off(P: np.ndarray, q: np.ndarray):
-        found = gram_spectrum(P, q)
-        assert found is not None
-        return dataclasses.replace(found, s=found.s * (1 + 1e-7))
+    def off(P: np.ndarray, h: np.ndarray) -> GramRidge:
+        ridge = found(P, h)
+        assert ridge is not None
+        used.append(dataclasses.replace(ridge, s=ridge.s * (1 + 1e-7)))
+        return used[-1]
 
-    monkeypatch.setattr(module, "gram_spectrum", off)
+    monkeypatch.setattr(GramRidge, "of", off)
     for solver, x in right.items():
         np.testing.assert_allclose(c.solve(solver).x, x, atol=1e-9 * np.linalg.norm(x))
+    assert len(used) == 2
 
 
 def test_the_certificates_accept_the_solution_and_nothing_near_it() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import SketchWarning, warn
 from ..factor import Factor
-from ..linalg import times_power, triangle
+from ..linalg import product, times_power, triangle
 from .base import Answer, OnePass, Summary, warn_if_coherent
 from .full import rank_status
 
@@ -66,11 +66,11 @@ class CombinedCompressed(OnePass):
         full, partial = factor.pinv(T[:, n:]), factor.gram_pinv(summary.g)
         status, details = rank_status(r, summary)
         shift = summary.b - summary.a
-        missed = np.linalg.norm(summary.q - summary.P @ full, axis=0)
+        missed = np.linalg.norm(summary.q - product(summary.P, full), axis=0)
         noise = np.square(missed) * (d / (d - r)) if d > r else np.full(summary.k, np.nan)
         if d > r + 3:
             if factor.full:
-                warn_if_coherent(summary, lambda: factor.leverages(summary.P), "the weight of CombinedCompressed()")
+                warn_if_coherent(summary, factor.half, factor.rank, "the weight of CombinedCompressed()")
             alpha = (d - r) * (d - r - 3) / (d * (d - 1))
             kappa = 1 - alpha * d / (d - r - 1)
             aligned = np.sum(summary.g * full, axis=0)

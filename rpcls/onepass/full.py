@@ -9,7 +9,7 @@ import numpy as np
 
 from ..accuracy import Inference
 from ..factor import Factor
-from ..linalg import times_power, triangle
+from ..linalg import product, times_power, triangle
 from ..solution import Status
 from .base import Answer, OnePass, Summary, nonnegative
 
@@ -61,7 +61,7 @@ class FullyCompressed(OnePass):
         factor = Factor(R, summary.tolerance)
         x = factor.pinv(Z)
         df = degrees_of_freedom(factor, R, ridge)
-        missed = np.linalg.norm(summary.q - summary.P @ x, axis=0)
+        missed = np.linalg.norm(summary.q - product(summary.P, x), axis=0)
         status, details = rank_status(factor.rank, summary)
         return Answer(
             x=x,

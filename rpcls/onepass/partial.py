@@ -11,6 +11,7 @@ import numpy as np
 from ..accuracy import Inference
 from ..errors import InvalidValueError, SketchWarning, warn
 from ..factor import Factor
+from ..linalg import product
 from .base import Answer, OnePass, Summary, nonnegative, warn_if_coherent
 from .full import degrees_of_freedom, rank_status, reduced
 
@@ -84,7 +85,7 @@ class PartiallyCompressed(OnePass):
         df = degrees_of_freedom(factor, R, ridge)
         status, details = rank_status(factor.rank, summary)
         if self.scale != "raw" and factor.full and ridge == 0:
-            warn_if_coherent(summary, lambda: factor.leverages(summary.P), f"scale={self.scale!r}")
+            warn_if_coherent(summary, factor.half, factor.rank, f"scale={self.scale!r}")
         x = y * self._alpha(summary, y, df, ridge, quiet=not status.ok)
         shift = summary.c - 2 * summary.a
         return Answer(
@@ -103,7 +104,7 @@ class PartiallyCompressed(OnePass):
         single = getattr(summary.problem.operator.family, "nnz_per_column", None) == 1
         if self.ridge or not factor.full or freedom < 1 or summary.sampled or single:
             return None
-        noise = np.linalg.norm(summary.P @ y, axis=0) * (math.sqrt(freedom) / d)
+        noise = np.linalg.norm(product(summary.P, y), axis=0) * (math.sqrt(freedom) / d)
         shift = summary.c - 2 * summary.a
         return Inference(factor, y * (freedom / d), shift, noise, 1 / math.sqrt(freedom), freedom, summary.thinning)
 
@@ -125,5 +126,5 @@ class PartiallyCompressed(OnePass):
         alpha = (d - df) * (d - df - 3) / (d * (d - 1))
         if ridge == 0:
             return alpha
-        fitted = np.sum(np.square(summary.P @ y), axis=0)
+        fitted = np.sum(np.square(product(summary.P, y)), axis=0)
         return alpha * np.divide(np.sum(summary.g * y, axis=0), fitted, out=np.ones(summary.k), where=fitted > 0)

@@ -21,8 +21,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..linalg import Spectrum, gram_spectrum, times_power
-from ..linalg import spectrum as accurate_spectrum
+from ..linalg import times_power
+from ..ridge import Ridge
 from .base import Answer, OnePass, Summary, warn_if_coherent
 
 __all__ = ["Path", "Robust"]
@@ -125,32 +125,40 @@ def increasing_root(
 
 @dataclass(frozen=True)
 class Robust(OnePass):
-    """Base of the two robust solvers: the factorisation, cheap if that is certified, accurate otherwise."""
+    """Base of the two robust solvers: the ridge path, the cheap way if its answer is certified, else the accurate."""
 
     rho: Any = "loo"
 
     def _solve(self, summary: Summary) -> Answer:
-        spectrum = gram_spectrum(summary.P, summary.q)
-        answer = None if spectrum is None else self._attempt(summary, spectrum)
-        if spectrum is None or answer is None:
-            spectrum = accurate_spectrum(summary.P, summary.q, summary.tolerance)
-            answer = self._attempt(summary, spectrum)
+        found = self._cheap(summary)
+        answer = None if found is None else self._attempt(summary, *found)
+        if found is None or answer is None:
+            found = self._accurate(summary)
+            answer = self._attempt(summary, *found)
         if self.rho == "loo":
-            self._warn(summary, spectrum)
-        assert answer is not None  # an accurate spectrum is certified
+            self._warn(summary, found[0])
+        assert answer is not None  # an accurate path is certified
         return answer
 
-    def _attempt(self, summary: Summary, spectrum: Spectrum) -> Answer | None:
-        """The answer from this spectrum; None if the spectrum is not certified, and not good enough."""
+    def _cheap(self, summary: Summary) -> tuple[Ridge, np.ndarray] | None:
+        """The ridge path, and what of its right-hand side it leaves out; None where the cheap way will not do."""
         raise NotImplementedError
 
-    def _given(self, summary: Summary, spectrum: Spectrum) -> np.ndarray | None:
+    def _accurate(self, summary: Summary) -> tuple[Ridge, np.ndarray]:
+        """The same, accurate to rounding."""
+        raise NotImplementedError
+
+    def _attempt(self, summary: Summary, ridge: Ridge, rest: np.ndarray) -> Answer | None:
+        """The answer on this path; None if that is not certified, and the answer not good enough."""
+        raise NotImplementedError
+
+    def _given(self, summary: Summary, ridge: Ridge) -> np.ndarray | None:
         """ρ (k,) in the units of P; None for "loo"."""
         if isinstance(self.rho, str):
             return None
         if isinstance(self.rho, float):
-            return np.full(summary.k, self.rho * (spectrum.s[0] if len(spectrum.s) else 0.0))
+            return np.full(summary.k, self.rho * (ridge.s[0] if len(ridge.s) else 0.0))
         return np.full(summary.k, float(times_power(self.rho.value, -summary.a)))
 
-    def _warn(self, summary: Summary, spectrum: Spectrum) -> None:
-        warn_if_coherent(summary, lambda: np.sum(np.square(summary.P @ (spectrum.V / spectrum.s)), axis=1), "rho='loo'")
+    def _warn(self, summary: Summary, ridge: Ridge) -> None:
+        warn_if_coherent(summary, ridge.half, len(ridge.s), "rho='loo'")

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..linalg import Spectrum, times_power
+from ..linalg import product, spectrum, times_power
+from ..ridge import GramRidge, Ridge, SingularRidge
 from ..solution import Status
 from .base import Answer, Summary
 from .full import rank_status
@@ -73,17 +74,26 @@ class RobustFullyCompressed(Robust):
     def __post_init__(self) -> None:
         object.__setattr__(self, "rho", checked_rho(self.rho, ("loo",)))
 
-    def _attempt(self, summary: Summary, spectrum: Spectrum) -> Answer | None:
-        s, V, c = spectrum.s, spectrum.V, spectrum.Utq
+    def _cheap(self, summary: Summary) -> tuple[Ridge, np.ndarray] | None:
+        ridge = GramRidge.of(summary.P, product(summary.P, summary.q, transpose=True))
+        if ridge is None:
+            return None
+        return ridge, np.linalg.norm(summary.q - product(summary.P, ridge.at(np.zeros(summary.k))), axis=0)
+
+    def _accurate(self, summary: Summary) -> tuple[Ridge, np.ndarray]:
+        found = spectrum(summary.P, summary.q, summary.tolerance)
+        return SingularRidge(found.s, found.s[:, None] * found.Utq, found.condition, found.V), found.q_rest
+
+    def _attempt(self, summary: Summary, ridge: Ridge, rest: np.ndarray) -> Answer | None:
+        s, c = ridge.s, ridge.c / ridge.s[:, None]
         rank, k = len(s), summary.k
-        q_norm = np.linalg.norm(summary.q, axis=0)
-        rest = np.where(spectrum.q_rest <= 10 * summary.tolerance * q_norm, 0.0, spectrum.q_rest)
+        rest = np.where(rest <= 10 * summary.tolerance * np.linalg.norm(summary.q, axis=0), 0.0, rest)
         path = Path(s, c, rest)
         seen = np.asarray(c.any(axis=0))
         zero = path.limit("infinity")  # x = 0 from this ρ on
         threshold = np.where(rest > 0, 0.0, path.limit("zero"))  # x interpolates up to this ρ
 
-        rho, mu = self._given(summary, spectrum), np.zeros(k)
+        rho, mu = self._given(summary, ridge), np.zeros(k)
         if rho is None:
             rho = np.zeros(k)
             if seen.any():
@@ -96,9 +106,9 @@ class RobustFullyCompressed(Robust):
             if inside.any():
                 mu[inside] = path.part(inside).root(rho[inside], "full")
 
-        x = np.where(shrunk, 0.0, V @ (c * s[:, None] / (np.square(s)[:, None] + mu)))
-        residual = summary.q - summary.P @ x
-        if not spectrum.certified and not _certified(summary.P, residual, x, mu, rho, s, inside):
+        x = np.where(shrunk, 0.0, ridge.at(mu))
+        residual = summary.q - product(summary.P, x)
+        if not ridge.certified and not _certified(summary.P, residual, x, mu, rho, s, inside):
             return None
 
         df = np.where(shrunk, 0.0, np.sum(np.square(s)[:, None] / (np.square(s)[:, None] + mu), axis=0))
@@ -119,7 +129,7 @@ class RobustFullyCompressed(Robust):
                 else details % f"{float(times_power(threshold[j], summary.a)):.4g}"
                 for j in range(k)
             ],
-            condition=spectrum.condition,
+            condition=ridge.condition,
             rank=rank,
             estimate=times_power(np.where(shrunk, np.sqrt(summary.btb), sizes), summary.b),
             rho=times_power(rho, summary.a),
@@ -132,7 +142,7 @@ def _certified(
 ) -> bool:
     """Do Pᵀ(q − Px) = μx and μ‖x‖ = ρ‖q − Px‖ hold, evaluated with P, to 1e-10 of what moves x by its own size?"""
     size = np.linalg.norm(x, axis=0)
-    error = np.linalg.norm(P.T @ residual - mu * x, axis=0)
+    error = np.linalg.norm(product(P, residual, transpose=True) - mu * x, axis=0)
     balance = np.abs(mu * size - rho * np.linalg.norm(residual, axis=0))
     near = error <= 1e-10 * (s[-1] ** 2 + mu) * size
     return bool(np.all(near | (size == 0)) and np.all((balance <= 1e-10 * mu * size) | ~inside))

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidValueError, SketchWarning, warn
-from ..linalg import Spectrum, spectrum, times_power
+from ..linalg import product, spectrum, times_power
+from ..ridge import GramRidge, Ridge, SingularRidge
 from ..solution import Status
 from .base import Answer, Summary
 from .full import rank_status
@@ -59,9 +60,9 @@ class RobustPartiallyCompressed(Robust):
     as every robust solution with one of these μ. One sweep over 8k vectors gives AᵀA on the span, the residual norm
     and the certificate in `error_estimate`. `rho` and `mu` are those of the best single candidate.
 
-    Cost: an eigendecomposition of SAᵀSA, dn² + 9n³ flops, if that is certified to lose nothing: the
-    optimality conditions, evaluated with SA itself, hold to 1e-10. Otherwise QR of SA and SVD of R,
-    2dn² + 20n³. Then O(n) for each value of μ tried. Memory dn + 3n² float64.
+    Cost: SAᵀSA and its tridiagonal form, dn² + 4n³/3 flops, if that is certified to lose nothing: the optimality
+    conditions, evaluated with SA itself, hold to 1e-10. Otherwise QR of SA and SVD of R, 2dn² + 20n³. Then O(n) for
+    each value of μ tried. Memory dn + 3n² float64.
 
     Guarantee: if |‖SAx‖ − ‖Ax‖| ≤ ρ‖x‖ for all x, ‖A(x − x*)‖² ≤ 4ρ‖x*‖‖Ax*‖ + 4ρ²‖x*‖², whatever d, rank and
     condition. For "loo" none; in simulations with n = 120 its error is 1.03 times that of the best ρ in the median and
@@ -99,16 +100,23 @@ class RobustPartiallyCompressed(Robust):
             )
         return galerkin(summary, spectrum(summary.P, summary.q, summary.tolerance), source)
 
-    def _attempt(self, summary: Summary, spectrum: Spectrum) -> Answer | None:
-        s, V, g = spectrum.s, spectrum.V, summary.g
-        rank, k = len(s), summary.k
-        c = V.T @ g
+    def _cheap(self, summary: Summary) -> tuple[Ridge, np.ndarray] | None:
+        ridge = GramRidge.of(summary.P, summary.g)
+        return ridge and (ridge, np.zeros_like(summary.g))
+
+    def _accurate(self, summary: Summary) -> tuple[Ridge, np.ndarray]:
+        found, g = spectrum(summary.P, summary.q, summary.tolerance), summary.g
+        V, c = found.V, found.V.T @ g
         off = np.zeros_like(g)
-        if rank < summary.n:
+        if len(found.s) < summary.n:
             off = g - V @ c
             off -= V @ (V.T @ off)  # twice is enough for orthogonality to V to rounding
-        rest = np.linalg.norm(off, axis=0)
-        off[:, rest <= summary.tolerance * np.linalg.norm(g, axis=0)] = 0.0
+            off[:, np.linalg.norm(off, axis=0) <= summary.tolerance * np.linalg.norm(g, axis=0)] = 0.0
+        return SingularRidge(found.s, c, found.condition, V), off
+
+    def _attempt(self, summary: Summary, ridge: Ridge, rest: np.ndarray) -> Answer | None:
+        s, c, g, off = ridge.s, ridge.c, summary.g, rest
+        rank, k = len(s), summary.k
         rest = np.linalg.norm(off, axis=0)
         path = Path(s, c, rest)
         seen = np.asarray(c.any(axis=0))  # g has a part in the range of SAᵀ
@@ -116,7 +124,7 @@ class RobustPartiallyCompressed(Robust):
         with np.errstate(divide="ignore", invalid="ignore"):
             threshold = np.where(rest > 0, rest / pinv_norm, 0.0)
 
-        rho, mu = self._given(summary, spectrum), np.zeros(k)
+        rho, mu = self._given(summary, ridge), np.zeros(k)
         if rho is None:
             rho = np.zeros(k)
             if seen.any():
@@ -131,12 +139,12 @@ class RobustPartiallyCompressed(Robust):
         # Where mu = 0: rho = 0 asks for G⁺g; 0 < rho ≤ threshold has the solution c₀/ρ², with ρ² out of harm's way.
         lost = ~fitted & (rho > 0) & (rest > 0)
         power = np.where(lost, np.frexp(np.where(lost, rho, 1.0))[1], 0)
-        y = V @ (c / (np.square(s)[:, None] + mu))
+        y = ridge.at(mu)
         y[:, fitted] += off[:, fitted] / mu[fitted]
         tau = np.where(fitted, mu / np.where(fitted, mu + np.square(rho), 1.0), 1.0)
         x = tau * y
         x[:, lost] = off[:, lost] / np.square(np.ldexp(rho[lost], -power[lost]))
-        if not spectrum.certified and not _certified(summary.P, g, y, mu, rho, s):
+        if not ridge.certified and not _certified(summary.P, g, y, mu, rho, s):
             return None
 
         shift = summary.c - 2 * summary.a - 2 * power
@@ -151,19 +159,19 @@ class RobustPartiallyCompressed(Robust):
                 _unfitted(rho[j], threshold[j], norm, summary.a) if lost[j] else "" if fitted[j] else details
                 for j in range(k)
             ],
-            condition=spectrum.condition,
+            condition=ridge.condition,
             rank=rank,
             estimate=np.where(lost, np.nan, summary.residual_estimate(x, shift, df)),
             rho=times_power(rho, summary.a),
             mu=times_power(mu, 2 * summary.a),
         )
 
-    def _given(self, summary: Summary, spectrum: Spectrum) -> np.ndarray | None:
+    def _given(self, summary: Summary, ridge: Ridge) -> np.ndarray | None:
         if self.rho == "cover":
-            return np.full(summary.k, cover(summary.P, spectrum.s[0] if len(spectrum.s) else 0.0))
-        return super()._given(summary, spectrum)
+            return np.full(summary.k, cover(summary.P, ridge.s[0] if len(ridge.s) else 0.0))
+        return super()._given(summary, ridge)
 
-    def _warn(self, summary: Summary, spectrum: Spectrum) -> None:
+    def _warn(self, summary: Summary, ridge: Ridge) -> None:
         if summary.n < _FEW:
             warn(
                 f"rho='loo' is unreliable for n < {_FEW}, got n = {summary.n}: in 5 % of simulations with n = 12 the "
@@ -171,7 +179,7 @@ class RobustPartiallyCompressed(Robust):
                 SketchWarning,
             )
         else:
-            super()._warn(summary, spectrum)
+            super()._warn(summary, ridge)
 
 
 _FEW = 30
@@ -179,8 +187,8 @@ _FEW = 30
 
 def _certified(P: np.ndarray, g: np.ndarray, y: np.ndarray, mu: np.ndarray, rho: np.ndarray, s: np.ndarray) -> bool:
     """Do (PᵀP + μI)y = g and μ‖y‖ = ρ‖Py‖ hold, evaluated with P, to 1e-10 of what moves y by its own size?"""
-    Py = P @ y
-    error = np.linalg.norm(g - P.T @ Py - mu * y, axis=0)
+    Py = product(P, y)
+    error = np.linalg.norm(g - product(P, Py, transpose=True) - mu * y, axis=0)
     size = np.linalg.norm(y, axis=0)
     balance = np.abs(mu * size - rho * np.linalg.norm(Py, axis=0))
     return bool(np.all(error <= 1e-10 * (s[-1] ** 2 + mu) * size) and np.all(balance <= 1e-10 * mu * size))

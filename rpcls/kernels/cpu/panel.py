@@ -19,16 +19,19 @@ from .simd import (
     cross_narrow_row,
     cross_wide,
     cross_wide_row,
-    prefetch_first,
+    prefetch_once,
     prefetch_second,
-    stage_narrow,
-    stage_narrow_row,
-    stage_wide,
-    stage_wide_row,
+    scale_narrow,
+    scale_wide,
+    sum_narrow,
+    sum_narrow_row,
+    sum_wide,
+    sum_wide_row,
     transpose,
 )
 
-_AHEAD_BYTES = 16384  # how far ahead memory is asked for: its latency times its bandwidth
+_AHEAD_BYTES = 8192  # how far ahead memory is asked for,
+_SHORT_BYTES = 1024  # where rows are so short that the hardware does not look far enough
 _AHEAD_ROWS = 64  # likewise down each of many columns
 
 
@@ -66,18 +69,18 @@ def gather(A, first, rows, starts, wide, capacity, panel):
 
 @njit(nogil=True, cache=True)
 def reach(starts, wide, itemsize):
-    """What `fetch_ahead` needs: the columns from the first tile to the last, and how many rows ahead they are due."""
+    """What `fetch_ahead` needs: the columns from the first tile to the last, none where rows are long; and how many
+    rows ahead they are due."""
     columns = starts[-1] - starts[0] + (WIDE_BYTES if len(starts) == wide else NARROW_BYTES) // itemsize
-    return columns, -(-_AHEAD_BYTES // (columns * itemsize))
+    row = columns * itemsize
+    return columns if row <= _SHORT_BYTES else 0, -(-_AHEAD_BYTES // row)
 
 
 @njit(nogil=True, cache=True, inline="always")
-def fetch_ahead(x, at, stride, columns, rows):
-    """Prefetch what comes `rows` rows after x[at:at + columns], and, into the nearest cache, a quarter as far."""
-    far, near = at + rows * stride, at + max(RUN, rows // 4) * stride
+def fetch_ahead(x, at, columns):
+    """Ask for x[at : at + columns], which is read once."""
     for i in range(0, columns, LINE_BYTES // x.itemsize):
-        prefetch_second(x, far + i)
-        prefetch_first(x, near + i)
+        prefetch_once(x, at + i)
 
 
 @njit(nogil=True, cache=True)
@@ -86,6 +89,9 @@ def stage(x, origin, stride, rows, starts, wide, capacity, panel, scale, one, rh
 
     x holds row i at origin + i·stride; or is the panel itself (stride 0), already gathered. The sums of a tile are
     1ᵀA, the squared norms, and Aᵀb for each of the k rows of rhs (k, capacity).
+
+    Memory is read one whole row after the other, which is the order that the hardware foresees; the sums are taken a
+    few rows at a time, from the nearest cache.
     """
     broad, thin = WIDE_BYTES // panel.itemsize, NARROW_BYTES // panel.itemsize
     k = rhs.shape[0]
@@ -95,26 +101,31 @@ def stage(x, origin, stride, rows, starts, wide, capacity, panel, scale, one, rh
     first = 0
     while first < rows:
         run = RUN if first < full else 1
-        if stride:
-            for i in range(first, first + run):
-                fetch_ahead(x, origin + i * stride + starts[0], stride, columns, ahead)
-        source, base, at = origin + first * stride, 0, 0
-        for t in range(wide):
-            to = base + first * broad
-            tile, step = (source + starts[t], stride) if stride else (to, broad)
+        for i in range(first, first + run):
+            source, factor, base = origin + i * stride, panel.dtype.type(scale[i]), 0
+            if stride:
+                fetch_ahead(x, source + ahead * stride + starts[0], columns)
+            for t in range(wide):
+                to = base + i * broad
+                scale_wide(panel, to, x, source + starts[t] if stride else to, factor)
+                base += capacity * broad
+            for t in range(wide, len(starts)):
+                to = base + i * thin
+                scale_narrow(panel, to, x, source + starts[t] if stride else to, factor)
+                base += capacity * thin
+        base, at = 0, 0
+        for _ in range(wide):
             if run == RUN:
-                stage_wide(x, tile, step, panel, to, scale, one, flat, first, sums, at)
+                sum_wide(panel, base + first * broad, broad, one, flat, first, sums, at)
             else:
-                stage_wide_row(x, tile, step, panel, to, scale, one, flat, first, sums, at)
+                sum_wide_row(panel, base + first * broad, broad, one, flat, first, sums, at)
             base += capacity * broad
             at += (2 + k) * broad
-        for t in range(wide, len(starts)):
-            to = base + first * thin
-            tile, step = (source + starts[t], stride) if stride else (to, thin)
+        for _ in range(wide, len(starts)):
             if run == RUN:
-                stage_narrow(x, tile, step, panel, to, scale, one, flat, first, sums, at)
+                sum_narrow(panel, base + first * thin, thin, one, flat, first, sums, at)
             else:
-                stage_narrow_row(x, tile, step, panel, to, scale, one, flat, first, sums, at)
+                sum_narrow_row(panel, base + first * thin, thin, one, flat, first, sums, at)
             base += capacity * thin
             at += (2 + k) * thin
         first += run

@@ -96,7 +96,10 @@ def _scatter(tile_bytes, count):
             row = [_load(builder, px, vector, e) for e in range(0, width, vector.count)]
             for part in range(count):
                 drawn = builder.load(builder.gep(pd, [builder.mul(args[4], ir.Constant(_i64, part))]))
-                target, sign = _target(builder, drawn, py, args[7], vector)
+                target = builder.zext(builder.lshr(drawn, ir.Constant(drawn.type, 1)), _i64)
+                target = builder.gep(py, [builder.mul(target, args[7])])
+                plus, minus = ir.Constant(vector.element, 1.0), ir.Constant(vector.element, -1.0)
+                sign = _splat(builder, builder.select(builder.trunc(drawn, ir.IntType(1)), minus, plus), vector)
                 for e, a in zip(range(0, width, vector.count), row, strict=True):
                     _store(builder, _fma(builder, sign, a, _load(builder, target, vector, e)), target, vector, e)
             return context.get_dummy_value()
@@ -107,97 +110,55 @@ def _scatter(tile_bytes, count):
     return scatter
 
 
-def _target(builder, code, first, pitch, vector):
-    """Where a code of a sparse sign sketch points to, and its sign in every place of a vector."""
-    row = builder.zext(builder.lshr(code, ir.Constant(code.type, 1)), _i64)
-    odd = builder.trunc(code, ir.IntType(1))
-    sign = builder.select(odd, ir.Constant(vector.element, -1.0), ir.Constant(vector.element, 1.0))
-    return builder.gep(first, [builder.mul(row, pitch)]), _splat(builder, sign, vector)
-
-
-def _sums(builder, pointer, width, e):
-    """The sums of the eight columns of a tile from e on, as registers: one·a, a² and right·a of every a."""
-    return [_load(builder, pointer, ir.VectorType(_double, 8), e + part * width) for part in range(3)]
-
-
-def _sum_up(builder, sums, a, one, right):
-    """The sums with one row more; one None stands for 1."""
-    total, squares, cross = sums
-    a = a if a.type == total.type else builder.fpext(a, total.type)
-    total = _fma(builder, a, one, total) if one else builder.fadd(a, total)
-    return [total, _fma(builder, a, a, squares), _fma(builder, a, right, cross)]
-
-
-def _store_sums(builder, sums, pointer, width, e):
-    for part, value in enumerate(sums):
-        _store(builder, value, pointer, value.type, e + part * width)
-
-
-def _stage(tile_bytes, run):
+def _scale(tile_bytes):
     @intrinsic
-    def stage(typingctx, x, ix, stride, panel, ipanel, scale, one, rhs, irow, sums, isums):
-        """`run` rows of one tile: panel = scale·x row by row; `_sum_up` of panel in sums."""
+    def scale(typingctx, y, iy, x, ix, s):
+        """y[iy:] = s * x[ix:] over one tile; in place if y is x."""
+
+        def codegen(context, builder, signature, args):
+            ty, _, tx, _, ts = signature.args
+            py, px = _at(context, builder, ty, *args[0:2]), _at(context, builder, tx, *args[2:4])
+            size = ts.bitwidth // 8
+            vector = ir.VectorType(context.get_data_type(ts), 64 // size)
+            factor = _splat(builder, args[4], vector)
+            for e in range(0, tile_bytes // size, vector.count):
+                _store(builder, builder.fmul(_load(builder, px, vector, e), factor), py, vector, e)
+            return context.get_dummy_value()
+
+        return types.void(y, types.int64, x, types.int64, x.dtype), codegen
+
+    return scale
+
+
+def _sum(tile_bytes, run):
+    @intrinsic
+    def sum(typingctx, x, ix, stride, one, rhs, irow, sums, isums):
+        """Sums by column of one tile over `run` rows, `stride` apart: one·a, a² and rhs·a with a = x."""
         width = tile_bytes // (x.dtype.bitwidth // 8)
 
         def codegen(context, builder, signature, args):
-            tx, _, _, tp, _, tc, to, tb, _, ts, _ = signature.args
-            px, pp = _at(context, builder, tx, *args[0:2]), _at(context, builder, tp, *args[3:5])
-            ps = _at(context, builder, ts, *args[9:11])
+            tx, _, _, to, tb, _, ts, _ = signature.args
+            px, ps = _at(context, builder, tx, *args[0:2]), _at(context, builder, ts, *args[6:8])
             vector, wide = ir.VectorType(context.get_data_type(tx.dtype), 8), ir.VectorType(_double, 8)
-            scalars = zip((tc, to, tb), args[5:8], (vector, wide, wide), strict=True)
-            factors, ones, rights = (
-                _row_scalars(builder, _at(context, builder, t, a, args[8]), v, run) for t, a, v in scalars
-            )
+            ones = _row_scalars(builder, _at(context, builder, to, args[3], args[5]), wide, run)
+            rights = _row_scalars(builder, _at(context, builder, tb, args[4], args[5]), wide, run)
             rows = [builder.gep(px, [builder.mul(args[2], ir.Constant(_i64, row))]) for row in range(run)]
             for e in range(0, width, 8):
-                sums = _sums(builder, ps, width, e)
-                for row in range(run):
-                    a = builder.fmul(_load(builder, rows[row], vector, e), factors[row])
-                    _store(builder, a, pp, vector, row * width + e)
-                    sums = _sum_up(builder, sums, a, ones[row], rights[row])
-                _store_sums(builder, sums, ps, width, e)
+                total, squares, cross = (_load(builder, ps, wide, e + part * width) for part in range(3))
+                for row, one, right in zip(rows, ones, rights, strict=True):
+                    a = _load(builder, row, vector, e)
+                    a = a if vector.element == _double else builder.fpext(a, wide)
+                    total = _fma(builder, a, one, total)
+                    squares = _fma(builder, a, a, squares)
+                    cross = _fma(builder, a, right, cross)
+                for part, value in enumerate((total, squares, cross)):
+                    _store(builder, value, ps, wide, e + part * width)
             return context.get_dummy_value()
 
         i = types.int64
-        return types.void(x, i, i, panel, i, scale, one, rhs, i, sums, i), codegen
+        return types.void(x, i, i, one, rhs, i, sums, i), codegen
 
-    return stage
-
-
-def _add(tile_bytes, run, plain):
-    @intrinsic
-    def add(typingctx, x, ix, stride, scale, one, rhs, irow, code, out, iout, pitch, sums, isums):
-        """`run` rows of one tile, staged nowhere: with a = scale·x row by row, row code >> 1 of out += ±a (minus where
-        the code is odd; rows of out are `pitch` apart); `_sum_up` of a in sums. Plain: scale and one are 1."""
-        width = tile_bytes // (x.dtype.bitwidth // 8)
-
-        def codegen(context, builder, signature, args):
-            tx, _, _, tc, to, tb, _, td, ty, _, _, ts, _ = signature.args
-            px, ps = _at(context, builder, tx, *args[0:2]), _at(context, builder, ts, *args[11:13])
-            vector, wide = ir.VectorType(context.get_data_type(tx.dtype), 8), ir.VectorType(_double, 8)
-            rights = _row_scalars(builder, _at(context, builder, tb, args[5], args[6]), wide, run)
-            factors = ones = [None] * run
-            if not plain:
-                factors = _row_scalars(builder, _at(context, builder, tc, args[3], args[6]), vector, run)
-                ones = _row_scalars(builder, _at(context, builder, to, args[4], args[6]), wide, run)
-            drawn, tile = _at(context, builder, td, args[7], args[6]), _at(context, builder, ty, *args[8:10])
-            codes = [builder.load(builder.gep(drawn, [ir.Constant(_i64, row)])) for row in range(run)]
-            targets = [_target(builder, code, tile, args[10], vector) for code in codes]
-            rows = [builder.gep(px, [builder.mul(args[2], ir.Constant(_i64, row))]) for row in range(run)]
-            for e in range(0, width, 8):
-                sums = _sums(builder, ps, width, e)
-                for row, (target, sign) in enumerate(targets):
-                    a = _load(builder, rows[row], vector, e)
-                    a = builder.fmul(a, factors[row]) if factors[row] else a
-                    _store(builder, _fma(builder, sign, a, _load(builder, target, vector, e)), target, vector, e)
-                    sums = _sum_up(builder, sums, a, ones[row], rights[row])
-                _store_sums(builder, sums, ps, width, e)
-            return context.get_dummy_value()
-
-        i = types.int64
-        return types.void(x, i, i, scale, one, rhs, i, code, out, i, i, sums, i), codegen
-
-    return add
+    return sum
 
 
 def _prefetch_at(builder, pointer, locality):
@@ -317,15 +278,12 @@ def _butterfly(tile_bytes):
     return butterfly
 
 
-prefetch_second, prefetch_first = _prefetch(2), _prefetch(3)  # levels of cache
-butterfly_wide, butterfly_narrow = _butterfly(WIDE_BYTES), _butterfly(NARROW_BYTES)
+prefetch_once, prefetch_second, prefetch_first = _prefetch(0), _prefetch(2), _prefetch(3)
 axpy_wide, axpy_narrow = _axpy(WIDE_BYTES), _axpy(NARROW_BYTES)
-scatter_wide, scatter_narrow = _scatter(WIDE_BYTES, 1), _scatter(NARROW_BYTES, 1)
-scatter_wide_4, scatter_narrow_4 = _scatter(WIDE_BYTES, 4), _scatter(NARROW_BYTES, 4)
-stage_wide, stage_narrow = _stage(WIDE_BYTES, RUN), _stage(NARROW_BYTES, RUN)
-stage_wide_row, stage_narrow_row = _stage(WIDE_BYTES, 1), _stage(NARROW_BYTES, 1)
+scale_wide, scale_narrow = _scale(WIDE_BYTES), _scale(NARROW_BYTES)
+sum_wide, sum_narrow = _sum(WIDE_BYTES, RUN), _sum(NARROW_BYTES, RUN)
+sum_wide_row, sum_narrow_row = _sum(WIDE_BYTES, 1), _sum(NARROW_BYTES, 1)
 cross_wide, cross_narrow = _cross(WIDE_BYTES, RUN), _cross(NARROW_BYTES, RUN)
 cross_wide_row, cross_narrow_row = _cross(WIDE_BYTES, 1), _cross(NARROW_BYTES, 1)
-add_wide, add_narrow = _add(WIDE_BYTES, RUN, False), _add(NARROW_BYTES, RUN, False)
-add_wide_row, add_narrow_row = _add(WIDE_BYTES, 1, False), _add(NARROW_BYTES, 1, False)
-add_wide_plain, add_narrow_plain = _add(WIDE_BYTES, RUN, True), _add(NARROW_BYTES, RUN, True)
+scatter_wide, scatter_narrow = _scatter(WIDE_BYTES, 4), _scatter(NARROW_BYTES, 4)
+butterfly_wide, butterfly_narrow = _butterfly(WIDE_BYTES), _butterfly(NARROW_BYTES)

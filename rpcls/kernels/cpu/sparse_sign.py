@@ -16,22 +16,20 @@ from .simd import (
     NARROW_BYTES,
     RUN,
     WIDE_BYTES,
-    add_narrow,
-    add_narrow_plain,
-    add_narrow_row,
-    add_wide,
-    add_wide_plain,
-    add_wide_row,
+    axpy_narrow,
+    axpy_wide,
     prefetch_first,
     scatter_narrow,
-    scatter_narrow_4,
     scatter_wide,
-    scatter_wide_4,
+    sum_narrow,
+    sum_narrow_row,
+    sum_wide,
+    sum_wide_row,
 )
 
 _TAG = np.uint64(1)  # rpcls.random.STREAM_TAGS["sparse-sign"]
 _NEAR_BYTES = 1 << 20  # of a tile of SA: what the second-level cache holds
-_SOON = 4  # rows after which, beyond that, targets are needed
+_SOON = 4  # rows after which targets further away than the nearest cache are needed
 _0, _1, _31 = np.uint64(0), np.uint64(1), np.uint64(31)
 
 _aligned, _gather, _stage, _stage_rhs = _panel.aligned, _panel.gather, _panel.stage, _panel.stage_rhs
@@ -63,6 +61,12 @@ def codes(key, start, count, edges, out):
 
 
 @njit(nogil=True, cache=True, inline="always")
+def _entry(code, out):
+    """The row and the value of one entry of √ζ·S, the value in the dtype of out."""
+    return np.int64(code >> np.uint32(1)), out.dtype.type(-1.0 if code & np.uint32(1) else 1.0)
+
+
+@njit(nogil=True, cache=True, inline="always")
 def _fetch_targets(code, z, i, out, to, pitch, width):
     """Prefetch what row i of a tile will be added to by codes z … z + 3."""
     for q in range(4):
@@ -87,27 +91,27 @@ def _scatter(panel, tiles, wide, capacity, rows, nnz, d, whole, code, out):
             if t < wide and far:
                 for i in range(rows):
                     _fetch_targets(code, z, min(i + _SOON, rows - 1), out, to, pitch, width)
-                    scatter_wide_4(panel, source + i * width, drawn, z * step + i, step, out, to, pitch)
+                    scatter_wide(panel, source + i * width, drawn, z * step + i, step, out, to, pitch)
             elif t < wide:
-                for i in range(rows):
-                    scatter_wide_4(panel, source + i * width, drawn, z * step + i, step, out, to, pitch)
-            else:
-                for i in range(rows):
-                    scatter_narrow_4(panel, source + i * width, drawn, z * step + i, step, out, to, pitch)
-        for z in range(nnz - nnz % 4, nnz):
-            if t < wide:
                 for i in range(rows):
                     scatter_wide(panel, source + i * width, drawn, z * step + i, step, out, to, pitch)
             else:
                 for i in range(rows):
                     scatter_narrow(panel, source + i * width, drawn, z * step + i, step, out, to, pitch)
+        for z in range(nnz - nnz % 4, nnz):
+            for i in range(rows):
+                row, factor = _entry(code[z, i], out)
+                if t < wide:
+                    axpy_wide(out, to + row * pitch, panel, source + i * width, factor)
+                else:
+                    axpy_narrow(out, to + row * pitch, panel, source + i * width, factor)
         before += width
 
 
 @njit(nogil=True, cache=True)
-def _add_rows(x, origin, stride, rows, starts, wide, plain, scale, one, rhs, code, out, sums):
-    """Staging and scattering in one for ζ = 1 and one right-hand side: each row goes from memory to where it belongs
-    in out (d, columns)."""
+def _add_rows(x, origin, stride, rows, starts, wide, one, rhs, code, out, sums):
+    """Staging and scattering in one for ζ = 1, one right-hand side and no factors: each row goes from memory to where
+    it belongs in out (d, columns), and into the sums from the nearest cache, as in `panel.stage`."""
     broad, thin = WIDE_BYTES // x.itemsize, NARROW_BYTES // x.itemsize
     columns, ahead = _reach(starts, wide, x.itemsize)
     pitch = broad * wide + thin * (len(starts) - wide)
@@ -115,28 +119,33 @@ def _add_rows(x, origin, stride, rows, starts, wide, plain, scale, one, rhs, cod
     first = 0
     while first < rows:
         run = RUN if first < full else 1
-        source = origin + first * stride
-        for i in range(run):
-            _fetch_ahead(x, source + i * stride + starts[0], stride, columns, ahead)
-        to = 0
+        for i in range(first, first + run):
+            source = origin + i * stride
+            soon, _ = _entry(code[min(i + _SOON, rows - 1)], out)
+            for c in range(0, columns, LINE_BYTES // out.itemsize):
+                prefetch_first(out, soon * pitch + c)
+            _fetch_ahead(x, source + ahead * stride + starts[0], columns)
+            row, factor = _entry(code[i], out)
+            to = row * pitch
+            for t in range(wide):
+                axpy_wide(out, to, x, source + starts[t], factor)
+                to += broad
+            for t in range(wide, len(starts)):
+                axpy_narrow(out, to, x, source + starts[t], factor)
+                to += thin
+        source, at = origin + first * stride, 0
         for t in range(wide):
-            tile = source + starts[t]
-            if run == RUN and plain:
-                add_wide_plain(x, tile, stride, scale, one, rhs, first, code, out, to, pitch, sums, 3 * to)
-            elif run == RUN:
-                add_wide(x, tile, stride, scale, one, rhs, first, code, out, to, pitch, sums, 3 * to)
+            if run == RUN:
+                sum_wide(x, source + starts[t], stride, one, rhs, first, sums, at)
             else:
-                add_wide_row(x, tile, stride, scale, one, rhs, first, code, out, to, pitch, sums, 3 * to)
-            to += broad
+                sum_wide_row(x, source + starts[t], stride, one, rhs, first, sums, at)
+            at += 3 * broad
         for t in range(wide, len(starts)):
-            tile = source + starts[t]
-            if run == RUN and plain:
-                add_narrow_plain(x, tile, stride, scale, one, rhs, first, code, out, to, pitch, sums, 3 * to)
-            elif run == RUN:
-                add_narrow(x, tile, stride, scale, one, rhs, first, code, out, to, pitch, sums, 3 * to)
+            if run == RUN:
+                sum_narrow(x, source + starts[t], stride, one, rhs, first, sums, at)
             else:
-                add_narrow_row(x, tile, stride, scale, one, rhs, first, code, out, to, pitch, sums, 3 * to)
-            to += thin
+                sum_narrow_row(x, source + starts[t], stride, one, rhs, first, sums, at)
+            at += 3 * thin
         first += run
 
 
@@ -156,7 +165,7 @@ def sweep(
     capacity = code.shape[1]
     scale, one, rhs = np.empty(capacity), np.empty(capacity), np.empty((k, capacity))
     partial = _aligned(len(sums))
-    plain = len(weight) == 0 and scale_a == 1.0
+    direct = stride > 0 and k == 1 and nnz == 1 and len(weight) == 0 and scale_a == 1.0
     unused = np.zeros_like(totals)
     side_tiles = k // (NARROW_BYTES // side.itemsize) + 1
     while first < stop:
@@ -167,18 +176,15 @@ def sweep(
             totals if len(out_side) else unused,
         )  # fmt: skip
         partial[:] = 0.0
-        if stride and k == 1 and nnz == 1:
-            _add_rows(
-                x, first * stride, stride, rows, starts, wide, plain,
-                scale, one, rhs[0], code[0], out, partial,
-            )  # fmt: skip
+        if direct:
+            _add_rows(x, first * stride, stride, rows, starts, wide, one, rhs[0], code[0], out, partial)
         elif stride:
             _stage(x, first * stride, stride, rows, starts, wide, capacity, panel, scale, one, rhs, partial)
         else:
             _gather(A, first, rows, starts, wide, capacity, panel)
             _stage(panel, 0, 0, rows, starts, wide, capacity, panel, scale, one, rhs, partial)
         sums += partial
-        if not (stride and k == 1 and nnz == 1):
+        if not direct:
             _scatter(panel, len(starts), wide, capacity, rows, nnz, d, nnz == 1, code, out)
         if len(out_side):
             _scatter(side, side_tiles, 0, capacity, rows, nnz, d, False, code, out_side)
