@@ -10,7 +10,8 @@ import numpy as np
 from ..random import Key
 from . import systems
 from .bases import normal
-from .family import Model, Theta, Updates
+from .family import Model, Theta
+from .lazy import Lazy
 from .linear import Linear, Step, quadratic_value
 from .lowrank import top_singular
 from .quadratic import Sum
@@ -87,7 +88,7 @@ class CPModel(Model):
             "C_M": lambda: _Scales(self, theta, "C_M"),
         }
 
-    def seen(self, theta: Theta) -> Updates:
+    def seen(self, theta: Theta) -> Lazy[np.ndarray]:
         by_name, U = {t.name: t for t in self.targets}, khatri_rao(theta["C_H"], theta["B"])
 
         def update(name: str) -> np.ndarray:
@@ -95,7 +96,7 @@ class CPModel(Model):
             dW = (U * (self.scale * self.weights(theta, t))) @ theta["A"].T
             return dW.T if t.output else dW
 
-        return Updates(list(by_name), update)
+        return Lazy(by_name, update)
 
     def weights(self, theta: Theta, t: Target) -> np.ndarray:
         """c (r,) of a matrix."""
@@ -115,7 +116,7 @@ class _Half(Linear):
         self.theta_shape = theta[name].shape
         self.U, self.A = khatri_rao(theta["C_H"], theta["B"]), theta["A"]
 
-    def apply(self, theta: np.ndarray) -> Updates:
+    def apply(self, theta: np.ndarray) -> Lazy[np.ndarray]:
         return self.model.seen({**self.theta, self.name: theta})
 
 

@@ -54,6 +54,8 @@ class ETHER(Family):
     (array([[0.6, 0. , 0.8, 0. ]]), 1.0)
     """
 
+    needs_weight = True
+
     blocks: int = 1
 
     def __post_init__(self) -> None:
@@ -101,6 +103,8 @@ class ETHERPlus(Family):
     >>> plus.parameters, plus.explained > fit(s, ETHER(), weight=W).explained
     (28, True)
     """
+
+    needs_weight = True
 
     blocks: int = 1
     two_sided: bool = True

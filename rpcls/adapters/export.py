@@ -32,7 +32,7 @@ def export_peft(
     """Write adapter_config.json and adapter_model.safetensors, for ``PeftModel.from_pretrained(base, directory)``.
 
     The formats are those of peft 0.21.2. RandLoRA, VeRA, FourierFT, C3A and LoHa are written as what they are; LoRA,
-    LoRA-XS, MELoRA and NOLA as LoRA; SpaRTA, SaRA and DynamicSubset as SHiRA.
+    LoRA-XS, MELoRA, NOLA and AdaMix as LoRA; SpaRTA, SaRA and DynamicSubset as SHiRA.
 
     Parameters
     ----------
@@ -117,8 +117,8 @@ def _checked_targets(model: Any, result: Mapping[str, FitResult]) -> list[str] |
         if name not in modules:
             raise unknown(name, modules, "modules of the model")
         size = getattr(modules[name], "out_features", None), getattr(modules[name], "in_features", None)
-        if size != fitted.layer.shape:
-            raise InvalidValueError(f"layer {name!r} was fitted as {fitted.layer.shape}, in the model it is {size}")
+        if size != fitted.shape:
+            raise InvalidValueError(f"layer {name!r} was fitted as {fitted.shape}, in the model it is {size}")
     matched = [name for name in modules if name in result or any(name.endswith(f".{target}") for target in result)]
     return sorted(result) if len(matched) == len(result) else "|".join(re.escape(name) for name in sorted(result))
 

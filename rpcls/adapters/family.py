@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,7 +21,6 @@ __all__ = [
     "Model",
     "SpanningFamily",
     "Theta",
-    "Updates",
     "one_half",
     "rank_notes",
 ]
@@ -80,27 +79,6 @@ class Fitted:
     ranks: Mapping[str, tuple[int | None, int]]
     notes: tuple[str, ...] = ()
     converged: bool = True
-
-
-class Updates(Mapping[str, np.ndarray]):
-    """The updates of several layers, each made when it is asked for: all of them may be too large to exist at once."""
-
-    def __init__(self, names: Sequence[str], make: Callable[[str], np.ndarray]) -> None:
-        self._names, self._make = dict.fromkeys(names), make
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        if name not in self._names:
-            raise KeyError(name)
-        return self._make(name)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
 
 
 class Model(ABC):

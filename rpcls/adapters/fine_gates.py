@@ -46,6 +46,8 @@ class FineGates(Family):
     array([1. , 0. , 1. , 0.5])
     """
 
+    needs_weight = True
+
     def bind(self, layer: Layer) -> Model:
         return _Gates(layer.needed_weight(self))
 

@@ -69,6 +69,13 @@ class FitResult:
     layer: Any
     _model: Model | None = field(repr=False)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out_features, in_features) of the one layer that was fitted."""
+        if isinstance(self.layer, Layer):
+            return self.layer.shape
+        raise InvalidValueError(f"this is the fit of {len(self.layer)} layers, and each has a shape: layer[name].shape")
+
     def delta(self, name: str | None = None) -> np.ndarray:
         """dW (out_features, in_features), float64: add it to the weight.
 

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import ConvergenceWarning, InvalidTypeError, InvalidValueError, RpclsError, warn
 from ..progress import Progress
 from ..random import Key, RandomLike
-from .family import Family, check_family
+from .family import Family, Layer, check_family
 from .fit import FitResult, fit
 from .lazy import Lazy
 from .names import listed, unknown
@@ -80,7 +80,7 @@ class ModelFit(Mapping[str, FitResult]):
         width = max(map(len, ["layer", *self.layers]))
         lines = [f"{'layer':{width}}   out × in   explained   parameters   family"]
         for name, result in self.layers.items():
-            shape = "{} × {}".format(*result.layer.shape)
+            shape = "{} × {}".format(*result.shape)
             numbers = f"{shape:>8}   {result.explained:9.3f}   {result.parameters:10}"
             lines.append(f"{name:{width}}   {numbers}   {result.family!r}")
         return "\n".join([*lines, *self.notes])
@@ -240,5 +240,5 @@ def _families(statistics: Mapping[str, Any], family: Family | Mapping[str, Famil
 
 def _light(result: FitResult) -> FitResult:
     """Without what can be made again, so that no model has to fit into memory in float64."""
-    layer = result.layer if result.family.needs_weight else replace(result.layer, weight=None)
+    layer = result.layer if result.family.needs_weight else Layer(*result.shape)
     return replace(result, layer=layer, _model=None)

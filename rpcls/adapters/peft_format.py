@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import InvalidValueError
+from .adamix import AdaMix
 from .c3a import C3A
 from .fit import FitResult
 from .fourier import FourierFT, peft_indices
@@ -115,7 +116,7 @@ def _fourier(results: Results) -> Written:
     layers, sizes = {}, {}
     for name, result in results.items():
         its: Any = result.family
-        (o, i), k = result.layer.shape, result.factors["spectrum"].size
+        (o, i), k = result.shape, result.factors["spectrum"].size
         u, v = its.indices_in((o, i))
         if not np.array_equal(u * i + v, peft_indices(family.random_loc_seed, o * i, k)):
             raise InvalidValueError(
@@ -139,8 +140,8 @@ def _randlora(results: Results) -> Written:
     layers = {}
     for name, result in results.items():
         its: Any = result.family
-        d, D = min(result.layer.shape), max(result.layer.shape)
-        a, b = its.bases(result.layer.shape)
+        d, D = min(result.shape), max(result.shape)
+        a, b = its.bases(result.shape)
         _check_shared(name, (a, A[:, :, :d]), (b, B[:D, : b.shape[1]]))
         layers[name] = {f"randlora_{key}": result.factors[key] for key in ("lambda", "gamma")}
     scale = scale_of(family.alpha, family.rank)
@@ -160,7 +161,7 @@ def _vera(results: Results) -> Written:
     layers = {}
     for name, result in results.items():
         its: Any = result.family
-        rows, columns = result.layer.shape
+        rows, columns = result.shape
         _check_shared(name, (its.projection(columns), A[:, :columns]), (its.output_basis(rows), B[:rows]))
         layers[name] = {"vera_lambda_b": result.factors["b"] / factor, "vera_lambda_d": result.factors["d"]}
     config = {"peft_type": "VERA", "r": family.rank, "save_projection": True}
@@ -169,7 +170,7 @@ def _vera(results: Results) -> Written:
 
 def _largest(results: Results) -> tuple[int, int]:
     """The size that peft gives shared bases: the most outputs and the most inputs of all layers."""
-    shapes = [result.layer.shape for result in results.values()]
+    shapes = [result.shape for result in results.values()]
     return max(o for o, _ in shapes), max(i for _, i in shapes)
 
 
@@ -187,12 +188,12 @@ def _check_shared(name: str, *pairs: tuple[np.ndarray, np.ndarray]) -> None:
 def _shira(results: Results) -> Written:
     """shira_weight (k,) at shira_indices (2, k), where peft wants k = r(o + i): the rest is filled with zeros."""
     flat = {name: np.flatnonzero(result.delta()) for name, result in results.items()}
-    r = max(1, *(-(-len(flat[name]) // sum(result.layer.shape)) for name, result in results.items()))
+    r = max(1, *(-(-len(flat[name]) // sum(result.shape)) for name, result in results.items()))
     layers = {}
     for name, result in results.items():
-        o, i = result.layer.shape
+        o, i = result.shape
         if r * (o + i) > o * i:
-            most = max(results, key=lambda name: len(flat[name]) / sum(results[name].layer.shape))
+            most = max(results, key=lambda name: len(flat[name]) / sum(results[name].shape))
             raise InvalidValueError(
                 f"SHiRA keeps r(o + i) entries of each layer, and {len(flat[most])} of {most!r} need r = {r}; layer "
                 f"{name!r} has {o} × {i} only, too few. Lower density, or export the layers apart"
@@ -262,7 +263,7 @@ def _plain(value: float) -> int | float:
 
 
 FORMATS: dict[type, Callable[[Results], Written]] = {
-    **dict.fromkeys((LoRA, LoRAXS, MELoRA, NOLA), _lora),
+    **dict.fromkeys((LoRA, LoRAXS, MELoRA, NOLA, AdaMix), _lora),
     LoHa: _loha,
     C3A: _c3a,
     FourierFT: _fourier,

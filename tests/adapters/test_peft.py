@@ -18,6 +18,7 @@ transformers = pytest.importorskip("transformers", reason="needs transformers; .
 from rpcls.adapters import (  # noqa: E402
     C3A,
     NOLA,
+    AdaMix,
     DynamicSubset,
     Family,
     FourierFT,
@@ -41,6 +42,7 @@ pytestmark = [pytest.mark.peft, pytest.mark.filterwarnings("default")]
 
 ATTENTION = [f"model.layers.{k}.self_attn.{p}" for k in range(2) for p in ("q_proj", "k_proj", "o_proj")]
 LAYERS = [*ATTENTION, "model.layers.1.mlp.up_proj", "model.layers.1.mlp.down_proj"]  # o > i, o < i, o = i
+SIZES = list(zip(LAYERS, [(32, 32), (16, 32), (32, 32)] * 2 + [(48, 32), (32, 48)], strict=True))
 FAMILIES = [
     LoRA(rank=3),
     LoRA(rank=4, alpha=2.0),
@@ -119,7 +121,7 @@ def test_outputs_are_those_of_the_sum(family: Family, tmp_path: Path) -> None:
 
 
 def test_every_format_is_tried() -> None:
-    assert {type(family) for family in FAMILIES} == set(FORMATS)
+    assert {type(family) for family in FAMILIES} | {AdaMix} == set(FORMATS)
 
 
 def test_settings_that_differ_between_layers(tmp_path: Path) -> None:
@@ -131,6 +133,7 @@ def test_settings_that_differ_between_layers(tmp_path: Path) -> None:
         {name: LoHa(rank=1 + k % 2, alpha=None if k % 3 else 5.0) for k, name in enumerate(LAYERS)},
         {name: C3A(block_size=16 if "self_attn" in name else 4) for name in LAYERS},
         {name: FourierFT(n_frequency=30 + k % 3) for k, name in enumerate(LAYERS)},
+        {name: AdaMix(2, np.random.default_rng(k).standard_normal((2, *size))) for k, (name, size) in enumerate(SIZES)},
     ]
     for families in others:
         result = fitted(families)
