@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import InvalidValueError
 from ..expressions import evaluate
+from .adamix import AdaMix
 from .export import check_directory, export_peft, require_safetensors
 from .extract import extract
 from .family import Family
@@ -26,6 +27,9 @@ _FIT = """Fit every layer to its statistics: files that LayerStatistics.save wro
 of the layer in the model. rpcls.adapters.capture collects such statistics from a torch model."""
 _EXTRACT = """Turn a fine-tuned checkpoint into an adapter of its base, layer by layer. With --inputs, statistics of
 what layers read, it comes near to what fine-tuning did to the layers' outputs, instead of to their weights."""
+
+# All that have a format, but for AdaMix, which is made from arrays.
+_FAMILIES = {kind.__name__: kind for kind in sorted(FORMATS, key=lambda kind: kind.__name__) if kind is not AdaMix}
 
 
 def add_parser(commands: Any) -> None:
@@ -49,7 +53,7 @@ def add_parser(commands: Any) -> None:
 def _add_common(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--family", metavar="EXPR", default="LoRA(rank=8)", help=f"such as the default, LoRA(rank=8), or "
-        f"VeRA(rank=256, seed=1); one of {', '.join(sorted(kind.__name__ for kind in FORMATS))}")  # fmt: skip
+        f"VeRA(rank=256, seed=1); one of {', '.join(_FAMILIES)}")  # fmt: skip
     add("--output", metavar="DIR", required=True, help="the adapter's directory, which must not exist")
     add("--layers", metavar="LIST", help="names or ends of names, such as q_proj,v_proj; default all, for extract all "
         "matrices that changed and are no embeddings")  # fmt: skip
@@ -72,8 +76,7 @@ def run(options: argparse.Namespace) -> str:
     """
     directory = check_directory(options.output)  # before minutes of work
     require_safetensors()
-    kinds = {kind.__name__: kind for kind in FORMATS}
-    family = evaluate(options.family, kinds, "--family", sorted(kinds), "LoRA(rank=8)")
+    family = evaluate(options.family, _FAMILIES, "--family", _FAMILIES, "LoRA(rank=8)")
     result = _result(options, family)
     path = export_peft(result, directory, base_model=options.base_model, task_type=options.task_type)
     return f"{result}\n{path}"

@@ -127,7 +127,7 @@ def test_layers_that_do_not_go_together(tmp_path: Path) -> None:
     A, B = np.ones((3, 1, 8)), np.ones((12, 3, 3))
     for result, message in [
         (pair(LoRA(1), VeRA(2)), "of one format, got LoRA, VeRA; export them apart"),
-        (pair(LoRA(1), LinearAdapter(np.ones((1, 12, 8)))), "no format for LinearAdapter; it has for C3A, Dynamic"),
+        (pair(LoRA(1), LinearAdapter(np.ones((1, 12, 8)))), "no format for LinearAdapter; it has for AdaMix, C3A"),
         (pair(VeRA(2), VeRA(3)), "one rank of VeRA for the whole model, got 2 for 'a' and 3 for 'b'"),
         (pair(RandLoRA(3), RandLoRA(3, alpha=2.0)), "one alpha of RandLoRA .* got None for 'a' and 2.0 for 'b'"),
         (pair(RandLoRA(3), RandLoRA(3, A=A, B=B)), "layer 'b' was fitted with other bases than the first"),
