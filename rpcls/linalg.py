@@ -52,8 +52,9 @@ def times_power(M: Any, exponent: Any) -> Any:
 def rank_tolerance(dtype: Any) -> float:
     """Singular values, relative to the largest and on columns of unit norm, at or below which rank is lost: 15ε.
 
-    What rounding leaves of a zero singular value is below 2ε in A and was below 10ε in its sketch, up to 600 columns and
-    two million rows. NumPy's max(m, n)·ε would cut at 2e-10 for a million rows, where QR still has a backward error of 1e-16.
+    What rounding leaves of a zero singular value is below 2ε in A and was below 10ε in its sketch, up to 600 columns
+    and two million rows. NumPy's max(m, n)·ε would cut at 2e-10 for a million rows, where QR still has a backward error
+    of 1e-16.
     """
     return 15 * float(np.finfo(dtype).eps)
 
