@@ -88,3 +88,13 @@ def robust_partial_mp(P: np.ndarray, g: np.ndarray, rho: float, digits: int = 80
                 high = mu
         x = (mu / (mu + r**2)) * y
         return np.array([float(v) for v in x]), float(mu)
+
+
+def exact_backward_error(A: np.ndarray, b: np.ndarray, x: np.ndarray) -> float:
+    """The formula of Waldén, Karlson and Sun, by the singular values of an m × (n + m) matrix."""
+    r = b - A @ x
+    size, theta = np.linalg.norm(A), np.linalg.norm(A) / np.linalg.norm(b)
+    mu = theta**2 * (x @ x) / (1 + theta**2 * (x @ x))
+    phi = np.sqrt(mu) * np.linalg.norm(r) / np.linalg.norm(x)
+    wide = np.hstack([A, phi * (np.eye(len(b)) - np.outer(r, r) / (r @ r))])
+    return min(phi, np.linalg.svd(wide, compute_uv=False)[-1]) / size

@@ -9,19 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from oracles import exact_backward_error
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 RESULTS = BENCHMARKS / "results"
-
-
-def exact_backward_error(A: np.ndarray, b: np.ndarray, x: np.ndarray) -> float:
-    """The formula of Waldén, Karlson and Sun, by the singular values of an m × (n + m) matrix."""
-    r = b - A @ x
-    size, theta = np.linalg.norm(A), np.linalg.norm(A) / np.linalg.norm(b)
-    mu = theta**2 * (x @ x) / (1 + theta**2 * (x @ x))
-    phi = np.sqrt(mu) * np.linalg.norm(r) / np.linalg.norm(x)
-    wide = np.hstack([A, phi * (np.eye(len(b)) - np.outer(r, r) / (r @ r))])
-    return min(phi, np.linalg.svd(wide, compute_uv=False)[-1]) / size
 
 
 @pytest.mark.parametrize("condition", [1e0, 1e3, 1e6])

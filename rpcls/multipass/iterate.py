@@ -67,7 +67,7 @@ def staged(
     """Refine x until the backward error is at the rounding level, or `enough(x, h)` says so, column by column.
 
     The first stage stops when updates are lost in the rounding error of the residual that it began from; the later
-    ones, each with a fresh residual, on the backward error [1]_, or a digit beyond what the stage before gained.
+    ones, each with a fresh residual, on the backward error [1]_.
 
     A small backward error is not enough where the step that is still due, Ph, is not small beside x: then x is mostly
     what the sketch's noise left in small singular directions, and the backward error, which is relative to ‖x‖, says
@@ -102,7 +102,7 @@ def staged(
     def normal(p: np.ndarray) -> np.ndarray:
         return factor.half_transpose(posed.normal(factor.half(p)))
 
-    previous, iterations = np.full(posed.k, math.inf), 0
+    before, previous, iterations = np.full(posed.k, math.inf), np.full(posed.k, math.inf), 0
     for stage in range(_STAGES + 1):
         h = factor.half_transpose(posed.gradient(x))
         if stage == 0 and posed.lost(factor):
@@ -112,18 +112,17 @@ def staged(
         fine = (error <= FINE * unit) & (known | (size > previous / 10))
         if enough is not None:
             fine |= enough(x, h)
-        if np.all(fine | (size > previous / 2)) or stage == _STAGES or iterations == _MOST:
+        stuck = (error > before / 2) & (size > previous / 2)
+        if np.all(fine | stuck) or stage == _STAGES or iterations == _MOST:
             if not (extra and fine.all() and stage < _STAGES):
                 break
             extra, fine = False, np.zeros_like(fine)
         found = np.where(fine, h, 0.0)
-        goals = np.maximum(unit / 2, _STAGE_GAIN * error), np.minimum(size / previous, 1) * size / 10
-        previous = size
+        goal, before, previous = np.maximum(unit / 2, _STAGE_GAIN * error), error, size
 
         def stop(
             iteration: int, update: np.ndarray, y: np.ndarray, rho: np.ndarray,
-            x: np.ndarray = x, stage: int = stage, found: np.ndarray = found,
-            goals: tuple[np.ndarray, np.ndarray] = goals,
+            x: np.ndarray = x, stage: int = stage, found: np.ndarray = found, goal: np.ndarray = goal,
         ) -> np.ndarray:  # fmt: skip
             now = x + factor.half(y)
             if enough is not None:
@@ -134,8 +133,7 @@ def staged(
             if stage == 0:
                 floor = factor.norm * posed.size(factor, now) + 0.04 * factor.condition * posed.residual
                 return update <= 10 * unit * floor
-            error = posed.backward_error(factor, now, rho, bound=True)
-            return (error <= goals[0]) | (np.linalg.norm(rho, axis=0) <= goals[1])
+            return posed.backward_error(factor, now, rho, bound=True) <= goal
 
         y, iterations = conjugate_gradients(normal, np.where(fine, 0.0, h), stop)
         x = x + factor.half(y)
