@@ -80,7 +80,7 @@ def test_both_losses_are_the_objective(peers: Any, layer: Any, family: Any) -> N
     with torch.no_grad():
         for value in trained.theta.values():
             value += 0.1
-    L, A = trained.factors()
+        L, A = trained.factors()
     f = s.objective(0.1)
     wanted = f.value(trained.delta()) / f.energy
     assert float(descent._of_sums(L, A)) + 1 == pytest.approx(wanted, rel=1e-4)
