@@ -33,6 +33,7 @@ FAMILIES: dict[str, Callable[[Shape, int], Family]] = {
     "LinearAdapter": lambda shape, seed: ra.LinearAdapter(random((5, *shape), seed), offset=random(shape, seed)),
     "LoHa": lambda shape, seed: ra.LoHa(2, alpha=3.0),
     "LoRA": lambda shape, seed: ra.LoRA(2, alpha=3.0),
+    "LoRETTA": lambda shape, seed: ra.LoRETTA(2, 2, alpha=3.0),
     "LoRAXS": lambda shape, seed: ra.LoRAXS(2, alpha=3.0),
     "MELoRA": lambda shape, seed: ra.MELoRA(1, gcd(*shape), alpha=3.0),
     "NOLA": lambda shape, seed: ra.NOLA(5, 7, 2, alpha=3.0, seed=seed),
