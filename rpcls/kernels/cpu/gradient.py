@@ -8,7 +8,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .simd import LINE_BYTES, _at, _double, _fma, _i64, _load, _prefetch_at, _splat, _store, prefetch_second, sum_of
+from .simd import LINE_BYTES, _at, _double, _fma, _i64, _load, _prefetch_at, _splat, _store, fetch_line, sum_of
 
 _ROWS = 4  # that are worked on together
 _STEP = 8  # columns likewise
@@ -36,7 +36,7 @@ def gradient(A, b, weight, X, first, stop, out, squares):
             rows = min(_ROWS, end - i)
             if short:
                 for c in range(i * n + ahead, (i + rows) * n + ahead, line):
-                    prefetch_second(flat, c)
+                    fetch_line(flat, c)
             for j in range(k):
                 x, total = X[j], partial[j]
                 if rows == _ROWS:

@@ -19,8 +19,9 @@ from .simd import (
     cross_narrow_row,
     cross_wide,
     cross_wide_row,
-    prefetch_once,
-    prefetch_second,
+    fetch_line,
+    fetch_narrow_once,
+    fetch_wide_once,
     scale_narrow,
     scale_wide,
     sum_narrow,
@@ -30,8 +31,7 @@ from .simd import (
     transpose,
 )
 
-_AHEAD_BYTES = 8192  # how far ahead memory is asked for,
-_SHORT_BYTES = 1024  # where rows are so short that the hardware does not look far enough
+_AHEAD_BYTES = 8192  # how far ahead memory is asked for: a good part of the nearest cache
 _AHEAD_ROWS = 64  # likewise down each of many columns
 
 
@@ -59,7 +59,7 @@ def gather(A, first, rows, starts, wide, capacity, panel):
                 source = (starts[t] + c) * apart + first + i
                 if i % line == 0:
                     for j in range(8):
-                        prefetch_second(A, source + j * apart + _AHEAD_ROWS)
+                        fetch_line(A, source + j * apart + _AHEAD_ROWS)
                 transpose(A, source, apart, panel, base + i * width + c, width)
         for i in range(rows):
             for c in range(full if i < blocks else 0, width):
@@ -68,19 +68,10 @@ def gather(A, first, rows, starts, wide, capacity, panel):
 
 
 @njit(nogil=True, cache=True)
-def reach(starts, wide, itemsize):
-    """What `fetch_ahead` needs: the columns from the first tile to the last, none where rows are long; and how many
-    rows ahead they are due."""
+def ahead(starts, wide, stride, itemsize):
+    """How far ahead memory is due, in elements: some whole rows."""
     columns = starts[-1] - starts[0] + (WIDE_BYTES if len(starts) == wide else NARROW_BYTES) // itemsize
-    row = columns * itemsize
-    return columns if row <= _SHORT_BYTES else 0, -(-_AHEAD_BYTES // row)
-
-
-@njit(nogil=True, cache=True, inline="always")
-def fetch_ahead(x, at, columns):
-    """Ask for x[at : at + columns], which is read once."""
-    for i in range(0, columns, LINE_BYTES // x.itemsize):
-        prefetch_once(x, at + i)
+    return -(-_AHEAD_BYTES // (columns * itemsize)) * stride
 
 
 @njit(nogil=True, cache=True)
@@ -96,22 +87,24 @@ def stage(x, origin, stride, rows, starts, wide, capacity, panel, scale, one, rh
     broad, thin = WIDE_BYTES // panel.itemsize, NARROW_BYTES // panel.itemsize
     k = rhs.shape[0]
     flat = rhs.reshape(-1)
-    columns, ahead = reach(starts, wide, x.itemsize)
+    later = ahead(starts, wide, stride, x.itemsize)
     full = rows - rows % RUN
     first = 0
     while first < rows:
         run = RUN if first < full else 1
         for i in range(first, first + run):
             source, factor, base = origin + i * stride, panel.dtype.type(scale[i]), 0
-            if stride:
-                fetch_ahead(x, source + ahead * stride + starts[0], columns)
             for t in range(wide):
                 to = base + i * broad
-                scale_wide(panel, to, x, source + starts[t] if stride else to, factor)
+                tile = source + starts[t] if stride else to
+                fetch_wide_once(x, tile + later)
+                scale_wide(panel, to, x, tile, factor)
                 base += capacity * broad
             for t in range(wide, len(starts)):
                 to = base + i * thin
-                scale_narrow(panel, to, x, source + starts[t] if stride else to, factor)
+                tile = source + starts[t] if stride else to
+                fetch_narrow_once(x, tile + later)
+                scale_narrow(panel, to, x, tile, factor)
                 base += capacity * thin
         base, at = 0, 0
         for _ in range(wide):

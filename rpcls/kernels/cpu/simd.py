@@ -81,6 +81,26 @@ def _axpy(tile_bytes):
     return axpy
 
 
+@intrinsic
+def add_pair(typingctx, y, iy, s, a, b, i):
+    """y[iy : iy + 2] += s·(a[i], b[i]); a and b hold float64."""
+
+    def codegen(context, builder, signature, args):
+        ty, _, ts, ta, tb, _ = signature.args
+        vector, i32 = ir.VectorType(context.get_data_type(ts), 2), ir.IntType(32)
+        py = _at(context, builder, ty, *args[0:2])
+        pair = ir.Constant(vector, ir.Undefined)
+        for place, (kind, array) in enumerate(((ta, args[3]), (tb, args[4]))):
+            value = builder.load(_at(context, builder, kind, array, args[5]))
+            value = value if vector.element == _double else builder.fptrunc(value, vector.element)
+            pair = builder.insert_element(pair, value, ir.Constant(i32, place))
+        _store(builder, _fma(builder, _splat(builder, args[2], vector), pair, _load(builder, py, vector, 0)), py, vector, 0)
+        return context.get_dummy_value()
+
+    i64 = types.int64
+    return types.void(y, i64, y.dtype, a, b, i64), codegen
+
+
 def _scatter(tile_bytes, count):
     @intrinsic
     def scatter(typingctx, x, ix, code, icode, step, y, iy, pitch):
@@ -182,21 +202,22 @@ def sum_of(builder, value):
     return builder.extract_element(value, ir.Constant(i32, 0))
 
 
-def _prefetch(locality):
+def _fetch(byte_count, locality):
     @intrinsic
-    def prefetch(typingctx, x, i):
-        """Ask for the cache line of x[i], which need not exist.
-
-        Hardware follows one stream through memory; a sweep that also writes to an accumulator loses it and waits.
-        """
+    def fetch(typingctx, x, i):
+        """Ask for the cache lines of byte_count bytes from x[i] on, which need not exist."""
 
         def codegen(context, builder, signature, args):
-            _prefetch_at(builder, _at(context, builder, signature.args[0], *args), locality)
+            first = _at(context, builder, signature.args[0], *args)
+            byte = ir.IntType(8).as_pointer()
+            for offset in range(0, byte_count, LINE_BYTES):
+                line = builder.gep(builder.bitcast(first, byte), [ir.Constant(_i64, offset)])
+                _prefetch_at(builder, line, locality)
             return context.get_dummy_value()
 
         return types.void(x, types.int64), codegen
 
-    return prefetch
+    return fetch
 
 
 def _cross(tile_bytes, run):
@@ -278,7 +299,9 @@ def _butterfly(tile_bytes):
     return butterfly
 
 
-prefetch_once, prefetch_second, prefetch_first = _prefetch(0), _prefetch(2), _prefetch(3)
+fetch_line = _fetch(LINE_BYTES, 2)  # into the second-level cache
+fetch_wide, fetch_narrow = _fetch(WIDE_BYTES, 3), _fetch(NARROW_BYTES, 3)  # into the first
+fetch_wide_once, fetch_narrow_once = _fetch(WIDE_BYTES, 0), _fetch(NARROW_BYTES, 0)  # likewise, to be forgotten then
 axpy_wide, axpy_narrow = _axpy(WIDE_BYTES), _axpy(NARROW_BYTES)
 scale_wide, scale_narrow = _scale(WIDE_BYTES), _scale(NARROW_BYTES)
 sum_wide, sum_narrow = _sum(WIDE_BYTES, RUN), _sum(NARROW_BYTES, RUN)

@@ -12,13 +12,16 @@ from numba import njit
 from . import panel as _panel
 from .philox import philox
 from .simd import (
-    LINE_BYTES,
     NARROW_BYTES,
     RUN,
     WIDE_BYTES,
+    add_pair,
     axpy_narrow,
     axpy_wide,
-    prefetch_first,
+    fetch_narrow,
+    fetch_narrow_once,
+    fetch_wide,
+    fetch_wide_once,
     scatter_narrow,
     scatter_wide,
     sum_narrow,
@@ -33,7 +36,7 @@ _SOON = 4  # rows after which targets further away than the nearest cache are ne
 _0, _1, _31 = np.uint64(0), np.uint64(1), np.uint64(31)
 
 _aligned, _gather, _stage, _stage_rhs = _panel.aligned, _panel.gather, _panel.stage, _panel.stage_rhs
-_fetch_ahead, _reach = _panel.fetch_ahead, _panel.reach
+_ahead = _panel.ahead
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -45,6 +48,11 @@ def _code(word, first, width):
 def codes(key, start, count, edges, out):
     """The codes of columns start, start + 1, …: out (4·⌈ζ/4⌉, ≥ count); block z is rows edges[z]..edges[z+1] of S."""
     nnz = len(edges) - 1
+    if nnz == 1:  # one word of four will do
+        for i in range(count):
+            word, _, _, _ = philox(key, np.uint64(start) + np.uint64(i), _0, _TAG)
+            out[0, i] = _code(word, _0, np.uint64(edges[1]))
+        return
     for draw in range((nnz + 3) // 4):
         z = 4 * draw
         e0, b0 = np.uint64(edges[z]), np.uint64(edges[z + 1] - edges[z])
@@ -66,15 +74,6 @@ def _entry(code, out):
     return np.int64(code >> np.uint32(1)), out.dtype.type(-1.0 if code & np.uint32(1) else 1.0)
 
 
-@njit(nogil=True, cache=True, inline="always")
-def _fetch_targets(code, z, i, out, to, pitch, width):
-    """Prefetch what row i of a tile will be added to by codes z … z + 3."""
-    for q in range(4):
-        target = to + np.int64(code[z + q, i] >> np.uint32(1)) * pitch
-        for c in range(0, width, LINE_BYTES // out.itemsize):
-            prefetch_first(out, target + c)
-
-
 @njit(nogil=True, cache=True)
 def _scatter(panel, tiles, wide, capacity, rows, nnz, d, whole, code, out):
     """out += S·panel, four blocks of rows at a time: enough to be worth loading a row for, few enough to stay in the
@@ -90,7 +89,8 @@ def _scatter(panel, tiles, wide, capacity, rows, nnz, d, whole, code, out):
         for z in range(0, nnz - nnz % 4, 4):
             if t < wide and far:
                 for i in range(rows):
-                    _fetch_targets(code, z, min(i + _SOON, rows - 1), out, to, pitch, width)
+                    for q in range(z, z + 4):
+                        fetch_wide(out, to + _entry(code[q, min(i + _SOON, rows - 1)], out)[0] * pitch)
                     scatter_wide(panel, source + i * width, drawn, z * step + i, step, out, to, pitch)
             elif t < wide:
                 for i in range(rows):
@@ -109,28 +109,44 @@ def _scatter(panel, tiles, wide, capacity, rows, nnz, d, whole, code, out):
 
 
 @njit(nogil=True, cache=True)
-def _add_rows(x, origin, stride, rows, starts, wide, one, rhs, code, out, sums):
+def _take(b, first, rows, scale_b, rhs, totals):
+    """rhs = scale_b·b of these rows, and totals += (bᵀ1, bᵀb, 1ᵀ1)."""
+    total = squares = 0.0
+    for i in range(rows):
+        value = np.float64(b[first + i, 0]) * scale_b
+        rhs[i] = value
+        total += value
+        squares += value * value
+    totals[0] += total
+    totals[1] += squares
+    totals[2] += rows
+
+
+@njit(nogil=True, cache=True)
+def _add_rows(x, origin, stride, rows, starts, wide, one, rhs, code, out, out_side, sums):
     """Staging and scattering in one for ζ = 1, one right-hand side and no factors: each row goes from memory to where
     it belongs in out (d, columns), and into the sums from the nearest cache, as in `panel.stage`."""
     broad, thin = WIDE_BYTES // x.itemsize, NARROW_BYTES // x.itemsize
-    columns, ahead = _reach(starts, wide, x.itemsize)
+    later = _ahead(starts, wide, stride, x.itemsize)
     pitch = broad * wide + thin * (len(starts) - wide)
     full = rows - rows % RUN
     first = 0
     while first < rows:
         run = RUN if first < full else 1
         for i in range(first, first + run):
-            source = origin + i * stride
-            soon, _ = _entry(code[min(i + _SOON, rows - 1)], out)
-            for c in range(0, columns, LINE_BYTES // out.itemsize):
-                prefetch_first(out, soon * pitch + c)
-            _fetch_ahead(x, source + ahead * stride + starts[0], columns)
             row, factor = _entry(code[i], out)
-            to = row * pitch
+            source, to = origin + i * stride, row * pitch
+            if len(out_side):
+                add_pair(out_side, row * thin, factor, rhs, one, i)
+            soon = _entry(code[min(i + _SOON, rows - 1)], out)[0] * pitch - to
             for t in range(wide):
+                fetch_wide_once(x, source + starts[t] + later)
+                fetch_wide(out, to + soon)
                 axpy_wide(out, to, x, source + starts[t], factor)
                 to += broad
             for t in range(wide, len(starts)):
+                fetch_narrow_once(x, source + starts[t] + later)
+                fetch_narrow(out, to + soon)
                 axpy_narrow(out, to, x, source + starts[t], factor)
                 to += thin
         source, at = origin + first * stride, 0
@@ -168,24 +184,29 @@ def sweep(
     direct = stride > 0 and k == 1 and nnz == 1 and len(weight) == 0 and scale_a == 1.0
     unused = np.zeros_like(totals)
     side_tiles = k // (NARROW_BYTES // side.itemsize) + 1
+    one[:] = 1.0
     while first < stop:
         rows = min(capacity, stop - first)
         codes(key, start + first, rows, edges, code)
+        if direct:
+            _take(b, first, rows, scale_b, rhs[0], totals if len(out_side) else unused)
+            partial[:] = 0.0
+            _add_rows(x, first * stride, stride, rows, starts, wide, one, rhs[0], code[0], out, out_side, partial)
+            sums += partial
+            first += rows
+            continue
         _stage_rhs(
             b, weight, first, rows, scale_a, scale_b, capacity, scale, one, rhs, side,
             totals if len(out_side) else unused,
         )  # fmt: skip
         partial[:] = 0.0
-        if direct:
-            _add_rows(x, first * stride, stride, rows, starts, wide, one, rhs[0], code[0], out, partial)
-        elif stride:
+        if stride:
             _stage(x, first * stride, stride, rows, starts, wide, capacity, panel, scale, one, rhs, partial)
         else:
             _gather(A, first, rows, starts, wide, capacity, panel)
             _stage(panel, 0, 0, rows, starts, wide, capacity, panel, scale, one, rhs, partial)
         sums += partial
-        if not direct:
-            _scatter(panel, len(starts), wide, capacity, rows, nnz, d, nnz == 1, code, out)
+        _scatter(panel, len(starts), wide, capacity, rows, nnz, d, nnz == 1, code, out)
         if len(out_side):
             _scatter(side, side_tiles, 0, capacity, rows, nnz, d, False, code, out_side)
         first += rows
