@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
-_QUIET = 0.1  # seconds in which the threads of an earlier BLAS call stop spinning, and give back their processors
+_QUIET = 0.2  # seconds in which the threads of an earlier BLAS call stop spinning: OpenBLAS's do for 0.11 s
 
 
 class Timed(NamedTuple):

@@ -94,7 +94,8 @@ def add_pair(typingctx, y, iy, s, a, b, i):
             value = builder.load(_at(context, builder, kind, array, args[5]))
             value = value if vector.element == _double else builder.fptrunc(value, vector.element)
             pair = builder.insert_element(pair, value, ir.Constant(i32, place))
-        _store(builder, _fma(builder, _splat(builder, args[2], vector), pair, _load(builder, py, vector, 0)), py, vector, 0)
+        sum = _fma(builder, _splat(builder, args[2], vector), pair, _load(builder, py, vector, 0))
+        _store(builder, sum, py, vector, 0)
         return context.get_dummy_value()
 
     i64 = types.int64
