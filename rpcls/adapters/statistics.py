@@ -11,7 +11,7 @@ from ..errors import FormatError, InvalidTypeError, InvalidValueError
 from ..random import RandomLike
 from ..sketches import SketchFamily, SketchOperator
 from .accumulators import Accumulator, Exact, Frozen, Full, Partial, Thin
-from .arrays import check_finite, count, matrix, number, plain, wide
+from .arrays import check_finite, count, matrix, narrow, number, plain, wide
 from .quadratic import Projected, Quadratic
 
 __all__ = ["LayerStatistics", "token_sketch_size"]
@@ -54,10 +54,14 @@ class LayerStatistics:
 
     Notes
     -----
-    Everything is float64, whatever the activations are: real activations have condition numbers up to 1e4, so that
-    float32 sums would lose C's small directions. R = YᵀX − W₀C − bias·1ᵀX, so Z is never formed at full size; ‖Z‖²
-    comes from the same sums and loses about 2·log10(‖Y‖/‖Z‖) of its 16 digits. Cost per token: i² + 2oi flops;
-    memory i² + oi numbers.
+    Products are float64, whatever the activations are: real activations have condition numbers up to 1e4, so that
+    float32 sums of squares would lose C's small directions. (Sums of float32 tokens in a sketch of the "full" form are
+    float32: they have no squares, and are as near as those tokens.) R = YᵀX − W₀C − bias·1ᵀX, so Z is never formed at
+    full size; ‖Z‖² comes from the same sums and loses about 2·log10(‖Y‖/‖Z‖) of its 16 digits.
+
+    Cost: i² + 2oi flops a token, and i² + oi numbers; of a "full" sketch i + o additions (times `nnz_per_column`) a
+    token, and in every batch, as in memory, some times sketch_size·(i + o): take batches of several times sketch_size
+    tokens. The other forms of a sketch still pay for R.
 
     Examples
     --------
@@ -155,12 +159,15 @@ class LayerStatistics:
             raise InvalidValueError(f"X and Y must have the same number of tokens, got {len(X)} and {len(Y)}")
         check_finite(X, "X")
         check_finite(Y, "Y")
-        sums = self._sums if len(X) <= _CHUNK else self._sums.copy()
         first = self.first_token + self.tokens
-        for start in range(0, len(X), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            sums.update(wide(X[part]), wide(Y[part]), first + start, self._frozen)
-        self._sums = sums
+        if self._sums.whole:
+            self._sums.update(narrow(X), narrow(Y), first, self._frozen)
+        else:
+            sums = self._sums if len(X) <= _CHUNK else self._sums.copy()
+            for start in range(0, len(X), _CHUNK):
+                part = slice(start, start + _CHUNK)
+                sums.update(wide(X[part]), wide(Y[part]), first + start, self._frozen)
+            self._sums = sums
         self.tokens += len(X)
         return self
 
