@@ -14,7 +14,7 @@ from .accumulators import Accumulator, Exact, Frozen, Full, Partial, Thin
 from .arrays import check_finite, count, matrix, narrow, number, plain, wide
 from .quadratic import Projected, Quadratic
 
-__all__ = ["LayerStatistics", "token_sketch_size"]
+__all__ = ["LayerStatistics"]
 
 _CHUNK = 8192  # tokens converted to float64 at a time
 _FORMS = ("full", "partial", "robust-partial")
@@ -368,40 +368,3 @@ def _operator(sketch: Any, sketch_size: Any, rng: RandomLike) -> SketchOperator:
     if sketch_size is None:
         raise InvalidValueError("a sketch of tokens needs a size; token_sketch_size(unknowns, explained) gives one")
     return sketch.sample(sketch_size, rng=rng)
-
-
-def token_sketch_size(unknowns: int, explained: float) -> int:
-    """How many sketch rows keep the loss of sketching small beside what is explained: 10·d·(1 − R²)/R².
-
-    Sketching the tokens with m rows costs about (d/m)(1 − R²) of the explained energy, where d is the number of
-    unknowns that are fitted together: at this size a tenth of what is explained.
-
-    Parameters
-    ----------
-    unknowns : int
-        d, of the largest separable block: r for an output of LoRA or a row of LoHa, positions in a row for SpaRTA,
-        all coefficients of NOLA.
-    explained : float in (0, 1)
-        R², the explained share of ‖Z‖² to expect.
-
-    Returns
-    -------
-    int
-        m, at least 2·unknowns.
-
-    Raises
-    ------
-    InvalidValueError, InvalidTypeError
-        An argument out of range.
-
-    Examples
-    --------
-    >>> from rpcls.adapters import token_sketch_size
-    >>> token_sketch_size(64, 0.2), token_sketch_size(64, 0.9)
-    (2560, 128)
-    """
-    d = count(unknowns, "unknowns")
-    share = number(explained, "explained")
-    if not 0 < share < 1:
-        raise InvalidValueError(f"explained must be in (0, 1), got {explained}")
-    return max(2 * d, int(np.ceil(10 * d * (1 - share) / share)))
