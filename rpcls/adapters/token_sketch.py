@@ -14,8 +14,8 @@ def token_sketch_size(unknowns: int, explained: float, loss: float = 0.01) -> in
     """How many sketch rows keep what sketching the tokens loses of the explained energy below `loss`.
 
     With m rows a fit loses about (d/m)(1 − R²) of ‖Z‖², d being its unknowns for each output. So m is
-    1.25·d(1 − R²)/loss: a quarter more than on average, for the draws that are worse. Where R²/10 is less than `loss`, it
-    stands in for it.
+    1.25·d(1 − R²)/loss: a quarter more than on average, for the draws that are worse. Where R²/10 is less than `loss`,
+    it stands in for it.
 
     Parameters
     ----------
