@@ -21,8 +21,9 @@ from .nola import NOLA
 from .peft_model import peft_families
 from .randlora import RandLoRA
 from .sparse import SaRA, SpaRTA
-from .statistics import LayerStatistics, token_sketch_size
+from .statistics import LayerStatistics
 from .subset import DynamicSubset
+from .token_sketch import token_sketch_size
 from .vera import VeRA
 
 __all__ = [

@@ -36,13 +36,17 @@ class Frozen(NamedTuple):
 
 
 class Accumulator(ABC):
-    """Sums over tokens; `names` are its arrays, which add up."""
+    """Sums over tokens; `names` are its arrays, which add up.
+
+    `whole` ones take a batch at once, float32 as it is; the others take float64 rows, some thousand at a time.
+    """
 
     names: ClassVar[tuple[str, ...]]
+    whole: ClassVar[bool] = False
 
     @abstractmethod
     def update(self, X: np.ndarray, Y: np.ndarray, first: int, frozen: Frozen) -> None:
-        """Add float64 rows, the first of which is token `first` of the layer."""
+        """Add rows, the first of which is token `first` of the layer."""
 
     @abstractmethod
     def objective(self, frozen: Frozen, tokens: int) -> Quadratic | Projected:
@@ -141,19 +145,26 @@ class Thin(Accumulator):
 
 
 class Sketched(Accumulator):
-    """A CompressedProblem whose columns are the inputs, or the inputs and the targets."""
+    """CompressedProblems of the inputs, and where a form wants it of the targets."""
 
     names: ClassVar = ()
 
     def __init__(self, i: int, o: int, operator: SketchOperator) -> None:
         self.i, self.o, self.operator = i, o, operator
-        self.problem: CompressedProblem | None = None
+        self.problems: dict[str, CompressedProblem] = {}
 
-    def _compress(self, rows: np.ndarray, first: int) -> None:
+    def _compress(self, first: int, **rows: np.ndarray) -> None:
+        """Add S·rows to the problem of each name."""
         from ..sources import source_of
 
-        part = source_of(rows, np.zeros(len(rows)), row_offset=first).compress(self.operator)
-        self.problem = part if self.problem is None else self.problem + part
+        parts = {
+            name: source_of(part, np.zeros(len(part), part.dtype), row_offset=first).compress(self.operator)
+            for name, part in rows.items()
+        }
+        with np.errstate(over="ignore"):
+            norms = [np.ldexp(np.linalg.norm(part.column_norms), part.exponents[0]) for part in parts.values()]
+            _check_range(np.square(norms))
+        self.problems = {name: _sum(self.problems.get(name), part) for name, part in parts.items()}
 
     def merge(self, other: Any) -> Accumulator:
         result = super().merge(other)
@@ -162,30 +173,43 @@ class Sketched(Accumulator):
                 f"sketched statistics add up only under the same operator, got {self.operator!r} and "
                 f"{other.operator!r}; give every shard sketch=family.sample(size, rng=…) and its first_token"
             )
-        parts = [p for p in (self.problem, other.problem) if p is not None]
         assert isinstance(result, Sketched)
-        result.problem = sum(parts[1:], parts[0]) if parts else None
+        result.problems = {
+            name: _sum(self.problems.get(name), other.problems.get(name))
+            for name in {**self.problems, **other.problems}
+        }
         return result
 
-    def _sketch(self, columns: int) -> tuple[np.ndarray, np.ndarray]:
-        """SX (and SY beside it), and S·1."""
-        if self.problem is None:
+    def _sketch(self, name: str, columns: int) -> tuple[np.ndarray, np.ndarray]:
+        """SX (or SY) and S·1, float64."""
+        if name not in self.problems:
             return np.zeros((self.operator.sketch_size, columns)), np.zeros(self.operator.sketch_size)
-        power = 2.0 ** self.problem.exponents[0]
-        return self.problem.SA * power, self.problem.S1
+        problem = self.problems[name]
+        return np.ldexp(problem.SA.astype(np.float64), problem.exponents[0]), problem.S1
+
+
+def _sum(a: CompressedProblem | None, b: CompressedProblem | None) -> CompressedProblem:
+    """Of those there are; in float64 unless all tokens were float32."""
+    present = [problem for problem in (a, b) if problem is not None]
+    if len({problem.dtype for problem in present}) > 1:
+        present = [replace(p, SA=p.SA.astype(np.float64), Sb=p.Sb.astype(np.float64)) for p in present]
+    return sum(present[1:], present[0])
 
 
 class Full(Sketched):
-    """SX and SY: everything from the sketch. The cheapest sweep."""
+    """SX and SY: everything from the sketch. The cheapest sweep.
+
+    Tokens go to the sketch in their own precision: a sum of some float32 tokens is as near as those tokens are to what
+    they stand for. The products of sums, where small singular values of X would drown, are float64.
+    """
+
+    whole: ClassVar = True
 
     def update(self, X: np.ndarray, Y: np.ndarray, first: int, frozen: Frozen) -> None:
-        with np.errstate(over="ignore"):
-            _check_range(np.vdot(X, X), np.vdot(Y, Y))
-        self._compress(np.hstack([X, Y]), first)
+        self._compress(first, inputs=X, targets=Y)
 
     def objective(self, frozen: Frozen, tokens: int) -> Quadratic:
-        both, ones = self._sketch(self.i + self.o)
-        SX, SZ = both[:, : self.i], both[:, self.i :]
+        (SX, ones), (SZ, _) = self._sketch("inputs", self.i), self._sketch("targets", self.o)
         if frozen.weight is not None:
             SZ = SZ - SX @ frozen.weight.T
             if frozen.bias is not None:
@@ -209,12 +233,12 @@ class Partial(Sketched):
             Z = Y - frozen.predict(X)
             energy = np.vdot(Z, Z)
             _check_range(energy, np.vdot(X, X))
-        self._compress(X, first)
+        self._compress(first, inputs=X)
         self.cross += Z.T @ X
         self.energy = self.energy + energy
 
     def objective(self, frozen: Frozen, tokens: int) -> Quadratic:
-        SX, _ = self._sketch(self.i)
+        SX, _ = self._sketch("inputs", self.i)
         C, R = SX.T @ SX, self.cross
         if self.robust and R.any():
             mu, shrinkage = self._robust()
@@ -225,8 +249,7 @@ class Partial(Sketched):
         """μ and τ: for dW as a whole the robust problem is the ridge problem at μ, times τ = μ/(μ + ρ²)."""
         from ..onepass import RobustPartiallyCompressed
 
-        problem = self.problem
-        assert problem is not None
+        problem = self.problems["inputs"]
         e = problem.exponents[0]
         d, o = self.operator.sketch_size, self.o
         Atb = np.ldexp(self.cross.T, -e)

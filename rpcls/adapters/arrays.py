@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import InvalidTypeError, InvalidValueError, NonFiniteError
 
-__all__ = ["check_finite", "count", "matrix", "number", "plain", "wide"]
+__all__ = ["check_finite", "count", "matrix", "narrow", "number", "plain", "wide"]
 
 
 def plain(value: Any, name: str) -> np.ndarray:
@@ -30,6 +30,12 @@ def plain(value: Any, name: str) -> np.ndarray:
 def wide(array: np.ndarray) -> np.ndarray:
     """The array in float64, C order, without a copy if it is that already."""
     return np.ascontiguousarray(array, dtype=np.float64)
+
+
+def narrow(array: np.ndarray) -> np.ndarray:
+    """The array in float32 if that holds its numbers for sure, else in float64; not copied if it is either already."""
+    dtype = np.float32 if array.dtype.kind == "f" and array.dtype.itemsize <= 4 else np.float64
+    return array.astype(dtype, copy=False)
 
 
 def matrix(value: Any, name: str, shape: tuple[int | None, int | None], meaning: str) -> np.ndarray:

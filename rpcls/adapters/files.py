@@ -59,8 +59,7 @@ def save(statistics: LayerStatistics, path: str | os.PathLike[str]) -> None:
             "sketch_size": operator.sketch_size,
             "key": operator.key.value,
         }
-        if sums.problem is not None:
-            arrays["problem"] = _packed(sums.problem)
+        arrays |= {f"problem_{name}": _packed(problem) for name, problem in sums.problems.items()}
     write_npz(path, header, arrays)
 
 
@@ -110,8 +109,8 @@ def _rebuilt(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> LayerStat
         family = FAMILIES[header["family"]](**header["parameters"])
         operator = SketchOperator(family, header["sketch_size"], Key(header["key"]))
         sums = Full(i, o, operator) if form == "full" else Partial(i, o, operator, robust=form == "robust-partial")
-        if "problem" in arrays:
-            sums.problem = _unpacked(arrays["problem"])
+        packed = [name for name in arrays if name.startswith("problem_")]
+        sums.problems = {name.removeprefix("problem_"): _unpacked(arrays[name]) for name in packed}
     for name in sums.names:
         array = arrays[f"sum_{name}"]
         if array.shape != np.shape(getattr(sums, name)) or array.dtype != np.float64 or not np.isfinite(array).all():

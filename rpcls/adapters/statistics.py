@@ -11,10 +11,10 @@ from ..errors import FormatError, InvalidTypeError, InvalidValueError
 from ..random import RandomLike
 from ..sketches import SketchFamily, SketchOperator
 from .accumulators import Accumulator, Exact, Frozen, Full, Partial, Thin
-from .arrays import check_finite, count, matrix, number, plain, wide
+from .arrays import check_finite, count, matrix, narrow, number, plain, wide
 from .quadratic import Projected, Quadratic
 
-__all__ = ["LayerStatistics", "token_sketch_size"]
+__all__ = ["LayerStatistics"]
 
 _CHUNK = 8192  # tokens converted to float64 at a time
 _FORMS = ("full", "partial", "robust-partial")
@@ -54,10 +54,14 @@ class LayerStatistics:
 
     Notes
     -----
-    Everything is float64, whatever the activations are: real activations have condition numbers up to 1e4, so that
-    float32 sums would lose C's small directions. R = YᵀX − W₀C − bias·1ᵀX, so Z is never formed at full size; ‖Z‖²
-    comes from the same sums and loses about 2·log10(‖Y‖/‖Z‖) of its 16 digits. Cost per token: i² + 2oi flops;
-    memory i² + oi numbers.
+    Products are float64, whatever the activations are: real activations have condition numbers up to 1e4, so that
+    float32 sums of squares would lose C's small directions. (Sums of float32 tokens in a sketch of the "full" form are
+    float32: they have no squares, and are as near as those tokens.) R = YᵀX − W₀C − bias·1ᵀX, so Z is never formed at
+    full size; ‖Z‖² comes from the same sums and loses about 2·log10(‖Y‖/‖Z‖) of its 16 digits.
+
+    Cost: i² + 2oi flops a token, and i² + oi numbers; of a "full" sketch i + o additions (times `nnz_per_column`) a
+    token, and in every batch, as in memory, some times sketch_size·(i + o): take batches of several times sketch_size
+    tokens. The other forms of a sketch still pay for R.
 
     Examples
     --------
@@ -155,12 +159,15 @@ class LayerStatistics:
             raise InvalidValueError(f"X and Y must have the same number of tokens, got {len(X)} and {len(Y)}")
         check_finite(X, "X")
         check_finite(Y, "Y")
-        sums = self._sums if len(X) <= _CHUNK else self._sums.copy()
         first = self.first_token + self.tokens
-        for start in range(0, len(X), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            sums.update(wide(X[part]), wide(Y[part]), first + start, self._frozen)
-        self._sums = sums
+        if self._sums.whole:
+            self._sums.update(narrow(X), narrow(Y), first, self._frozen)
+        else:
+            sums = self._sums if len(X) <= _CHUNK else self._sums.copy()
+            for start in range(0, len(X), _CHUNK):
+                part = slice(start, start + _CHUNK)
+                sums.update(wide(X[part]), wide(Y[part]), first + start, self._frozen)
+            self._sums = sums
         self.tokens += len(X)
         return self
 
@@ -361,40 +368,3 @@ def _operator(sketch: Any, sketch_size: Any, rng: RandomLike) -> SketchOperator:
     if sketch_size is None:
         raise InvalidValueError("a sketch of tokens needs a size; token_sketch_size(unknowns, explained) gives one")
     return sketch.sample(sketch_size, rng=rng)
-
-
-def token_sketch_size(unknowns: int, explained: float) -> int:
-    """How many sketch rows keep the loss of sketching small beside what is explained: 10·d·(1 − R²)/R².
-
-    Sketching the tokens with m rows costs about (d/m)(1 − R²) of the explained energy, where d is the number of
-    unknowns that are fitted together: at this size a tenth of what is explained.
-
-    Parameters
-    ----------
-    unknowns : int
-        d, of the largest separable block: r for an output of LoRA or a row of LoHa, positions in a row for SpaRTA,
-        all coefficients of NOLA.
-    explained : float in (0, 1)
-        R², the explained share of ‖Z‖² to expect.
-
-    Returns
-    -------
-    int
-        m, at least 2·unknowns.
-
-    Raises
-    ------
-    InvalidValueError, InvalidTypeError
-        An argument out of range.
-
-    Examples
-    --------
-    >>> from rpcls.adapters import token_sketch_size
-    >>> token_sketch_size(64, 0.2), token_sketch_size(64, 0.9)
-    (2560, 128)
-    """
-    d = count(unknowns, "unknowns")
-    share = number(explained, "explained")
-    if not 0 < share < 1:
-        raise InvalidValueError(f"explained must be in (0, 1), got {explained}")
-    return max(2 * d, int(np.ceil(10 * d * (1 - share) / share)))

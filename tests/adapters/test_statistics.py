@@ -385,7 +385,7 @@ def test_bad_questions() -> None:
 
 
 def test_sizes_of_token_sketches() -> None:
-    assert token_sketch_size(100, 0.5) == 1000 and token_sketch_size(100, 0.99) == 200
+    assert token_sketch_size(100, 0.5) == 6250 and token_sketch_size(100, 0.99) == 200
     for arguments, message in [((0, 0.5), "unknowns must be at least 1"), ((5, 1.0), r"explained must be in \(0, 1\)")]:
         with pytest.raises(InvalidValueError, match=message):
             token_sketch_size(*arguments)
