@@ -207,7 +207,9 @@ def lstsq(
         solution = solver.solve(problem, source)
         solution = replace(solution, sweeps=solution.sweeps + wasted)
     timings = {**solution.timings, "total": time.perf_counter() - began}
-    return replace(solution, timings=timings, columns=solution.columns or source.columns)
+    return replace(
+        solution, x=source.returned(solution.x), timings=timings, columns=solution.columns or source.columns
+    )
 
 
 def _compressed(

@@ -31,15 +31,15 @@ def kernels_of(source: str) -> list[str]:
 class Module:
     """The kernels of one file for one type of input; `module.name(grid, threads, arguments, shared_mem)`."""
 
-    def __init__(self, name: str, defines: tuple[str, ...], folder: Path) -> None:
-        source = SOURCES / f"{name}.cu"
+    def __init__(self, source: Path, defines: tuple[str, ...], folder: Path | None = None) -> None:
+        folder = source.parent if folder is None else folder
         names = kernels_of(source.read_text(encoding="utf-8"))
         launchers = "\n".join(
             f'extern "C" int launch_{n}(const unsigned* g, unsigned t, size_t s, int c, void** a, int e)'
             f"{{ return host::launch({n}, g, t, s, c, a, e); }}"
             for n in names
         )
-        stem = folder / "_".join([name, *(d.strip("-D").replace("=", "") for d in defines)])
+        stem = folder / "_".join([source.stem, *(d.strip("-D").replace("=", "") for d in defines)])
         unit, library = stem.with_suffix(".cpp"), stem.with_suffix(".so")
         unit.write_text(f'#include "{SHIM}"\n#include "{source}"\n{launchers}\n', encoding="utf-8")
         flags = ["-std=c++17", "-O1", "-ffp-contract=off", "-fPIC", "-shared", "-Wall", "-Wno-unknown-pragmas"]
@@ -91,4 +91,4 @@ def _folder() -> tempfile.TemporaryDirectory:
 
 @functools.cache
 def module(name: str, *defines: str) -> Module:
-    return Module(name, defines, Path(_folder().name))
+    return Module(SOURCES / f"{name}.cu", defines, Path(_folder().name))

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import InvalidTypeError, InvalidValueError
-from ..kernels import lanes
+from ..kernels import lanes, on_card
 from .array import ArraySource
 from .base import Source
 from .blocks import BlockSource, RowBlocks
+from .device import DeviceSource
 from .sparse import SparseSource, is_sparse
 from .tables import column_names, plain
 
-__all__ = ["ArraySource", "BlockSource", "RowBlocks", "Source", "SparseSource", "source_of"]
+__all__ = ["ArraySource", "BlockSource", "DeviceSource", "RowBlocks", "Source", "SparseSource", "source_of"]
 
 
 def source_of(
@@ -39,7 +40,7 @@ def source_of(
     if callable(A) and not hasattr(A, "__array__"):
         raise InvalidTypeError("A must be an array or RowBlocks, got a function; use rpcls.RowBlocks(A, n_columns)")
     columns, A = column_names(A), plain(A, "A")
-    kind = SparseSource if is_sparse(A) else ArraySource
+    kind = DeviceSource if on_card(A) else SparseSource if is_sparse(A) else ArraySource
     source = kind(A, b, sample_weight=sample_weight, row_offset=row_offset, intercept=intercept, workers=threads)
     source.columns = columns
     return source
