@@ -1,7 +1,7 @@
 """A `cupy` that lives in host memory: its arrays wrap NumPy's, and its kernels are the `.cu` files built by g++.
 
-As strict as CuPy: no array of it becomes a NumPy array by itself, none meets a NumPy array in an operation, and there is
-nothing in it that CuPy has not.
+As strict as CuPy: no array of it becomes a NumPy array by itself, none meets a NumPy array in an operation, and there
+is nothing in it that CuPy has not.
 """
 
 from __future__ import annotations
@@ -115,6 +115,10 @@ class CUDARuntimeError(RuntimeError):
     pass
 
 
+class CUDADriverError(RuntimeError):
+    pass
+
+
 class Device:
     def __init__(self, number: int = 0) -> None:
         self.id = number
@@ -147,7 +151,9 @@ class RawModule:
 
         def launched(grid: Any, block: Any, arguments: Any, *, shared_mem: int = 0) -> None:
             assert shared_mem <= max(48 << 10, launched.max_dynamic_shared_size_bytes) <= 99 << 10
-            assert all(isinstance(a, ndarray | np.generic) for a in arguments), "sizes of Python numbers are not certain"
+            assert all(isinstance(a, ndarray | np.generic) for a in arguments), (
+                "sizes of Python numbers are not certain"
+            )
             kernel(grid, block, [a.held if isinstance(a, ndarray) else a for a in arguments], shared_mem)
 
         launched.max_dynamic_shared_size_bytes = 0
@@ -181,6 +187,7 @@ def module() -> ModuleType:
         compiler=SimpleNamespace(CompileException=CompileException),
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         runtime=SimpleNamespace(CUDARuntimeError=CUDARuntimeError),
+        driver=SimpleNamespace(CUDADriverError=CUDADriverError),
     )
     return cupy
 

@@ -81,7 +81,11 @@ def test_memory_order_half_precision_and_many_right_hand_sides(xp: Any) -> None:
     A, b, _ = problem(np.float16, 6)
     S = rpcls.SparseSign().sample(60, rng=0)
     expected = rpcls.compress(A.astype(np.float32), b.astype(np.float32), S)
-    for layout in (xp.ascontiguousarray, xp.asfortranarray, lambda a: xp.asarray(np.repeat(xp.asnumpy(a), 2, 1))[:, ::2]):
+    for layout in (
+        xp.ascontiguousarray,
+        xp.asfortranarray,
+        lambda a: xp.asarray(np.repeat(xp.asnumpy(a), 2, 1))[:, ::2],
+    ):
         agree(rpcls.compress(layout(xp.asarray(A)), xp.asarray(b), S), expected, 2.0**-23)
 
 
@@ -181,7 +185,7 @@ def test_host_and_card_do_not_mix(xp: Any) -> None:
     A, b, w = problem()
     with pytest.raises(InvalidTypeError, match=r"b must be a CuPy array as A is, got numpy.ndarray; cupy.asarray\(b\)"):
         rpcls.lstsq(xp.asarray(A), b)
-    with pytest.raises(InvalidTypeError, match="sample_weight must be a CuPy array as A is, got numpy.ndarray"):
+    with pytest.raises(InvalidTypeError, match=r"sample_weight must be a CuPy array as A is, got numpy.ndarray"):
         rpcls.lstsq(xp.asarray(A), xp.asarray(b), sample_weight=w)
     with pytest.raises(InvalidTypeError, match=r"b must be a NumPy array \(A is in host memory\), .*with cupy.asnumpy"):
         rpcls.lstsq(A, xp.asarray(b))
@@ -192,7 +196,12 @@ def test_host_and_card_do_not_mix(xp: Any) -> None:
 @pytest.mark.parametrize(
     ("A", "b", "error", "told"),
     [
-        (np.ones((5, 2), int), np.ones(5), InvalidTypeError, "a CuPy A must hold float16, float32 or float64, got int64"),
+        (
+            np.ones((5, 2), int),
+            np.ones(5),
+            InvalidTypeError,
+            "a CuPy A must hold float16, float32 or float64, got int64",
+        ),
         (np.ones(5), np.ones(5), InvalidValueError, r"two dimensions \(m, n\), got shape \(5,\); a single column is A"),
         (np.ones((5, 0)), np.ones(5), InvalidValueError, r"A must have at least one column, got shape \(5, 0\)"),
         (np.ones((5, 2)), np.ones(4), InvalidValueError, r"b must have shape \(m,\) or \(m, k\) with A's m = 5 rows"),
@@ -223,12 +232,12 @@ def test_arrays_of_two_cards(stand_in: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "raised", "told"),
     [
-        ("OutOfMemoryError", "Out of memory allocating 9 bytes", "the card is out of memory: .*lower sketch_size, free"),
-        ("CUDARuntimeError", "cudaErrorInsufficientDriver: too old", "InsufficientDriver.*the driver is older than this"),
+        ("OutOfMemoryError", "Out of memory allocating 9 bytes", "the card is out of memory: .*lower sketch_size"),
+        ("CUDARuntimeError", "cudaErrorInsufficientDriver: too old", "InsufficientDriver.*the driver is older than"),
         ("CUDARuntimeError", "cudaErrorNoDevice: none", "no card is visible: see nvidia-smi and CUDA_VISIBLE_DEVICES"),
-        ("CUDARuntimeError", "cudaErrorLaunchFailure: x", "CUDA says cudaErrorLaunchFailure: x: the sweep failed there"),
-        ("CompileException", "sweep.cu(3): error: no such thing", r"(?s)sparse_sign.cu does not compile for card 0; the"
-         r" compiler says:\nsweep.cu\(3\): error: no such thing"),
+        ("CUDADriverError", "CUDA_ERROR_ILLEGAL_ADDRESS", "CUDA_ERROR_ILLEGAL_ADDRESS: the sweep failed"),
+        ("CompileException", "sweep.cu(3): error: no such thing", r"(?s)sparse_sign.cu does not compile for this card;"
+         r" the compiler says:\nsweep.cu\(3\): error: no such thing"),
     ],
 )  # fmt: skip
 def test_what_the_driver_says_is_told(

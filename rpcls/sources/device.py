@@ -22,9 +22,9 @@ _FEW = 4  # right-hand sides up to which the gradient kernel is used
 class DeviceSource(Source):
     """A (m, n) and b (m,) or (m, k) as CuPy arrays on one card.
 
-    float32, float64 and float16 of any memory order are used as they are (float16 with products and summary in float32);
-    b and weights are converted to the dtype of the products and to float64. Summaries, factorisations and everything else
-    of n or d rows are made in host memory; x comes back as a CuPy array.
+    float32, float64 and float16 of any memory order are used as they are, float16 with products and summary in float32;
+    b and weights are converted to the dtype of the products and to float64. Summaries, factorisations and all else of
+    n or d rows are made in host memory; x comes back as a CuPy array.
     """
 
     def __init__(
@@ -86,8 +86,8 @@ class DeviceSource(Source):
             if not bool(xp.isfinite(block).all()):
                 row, column = (int(v) for v in xp.asnumpy(xp.argwhere(~xp.isfinite(block))[0]))
                 raise NonFiniteError(
-                    f"{name} must be finite, got {float(block[row, column])} in row {self.row_offset + i + row}, column "
-                    f"{column}; remove or impute such rows first"
+                    f"{name} must be finite, got {float(block[row, column])} in row {self.row_offset + i + row}, "
+                    f"column {column}; remove or impute such rows first"
                 )
             if self.weight is not None:
                 block = block * xp.sqrt(self.weight[i : i + len(block), None])
@@ -196,7 +196,9 @@ def _as_matrix(A: Any) -> Any:
     if A.shape[1] == 0:
         raise InvalidValueError(f"A must have at least one column, got shape {A.shape}")
     if A.dtype not in (np.float16, np.float32, np.float64):
-        raise InvalidTypeError(f"a CuPy A must hold float16, float32 or float64, got {A.dtype}; A.astype('f') makes it so")
+        raise InvalidTypeError(
+            f"a CuPy A must hold float16, float32 or float64, got {A.dtype}; A.astype('f') makes it so"
+        )
     return A
 
 

@@ -43,16 +43,9 @@ def source(file: str) -> str:
 
 
 @functools.cache
-def _module(xp: Any, file: str, kind: str) -> Any:
-    return xp.RawModule(code=source(file), options=("--fmad=false", f"-DINPUT={_INPUTS[kind]}"))
-
-
-@functools.cache
-def _kernel(xp: Any, device: int, file: str, name: str, kind: str) -> Any:
-    try:
-        return _module(xp, file, kind).get_function(name)
-    except xp.cuda.compiler.CompileException as error:
-        raise DeviceError(f"{file}.cu does not compile for card {device}; the compiler says:\n{error}") from error
+def _kernel(xp: Any, file: str, name: str, kind: str) -> Any:
+    options = ("--fmad=false", f"-DINPUT={_INPUTS[kind]}")
+    return xp.RawModule(code=source(file), options=options).get_function(name)
 
 
 @functools.cache
@@ -74,15 +67,18 @@ def launch(
     Integers are passed with 64 bits, None as a null pointer.
     """
     xp = cupy()
-    kernel = _kernel(xp, xp.cuda.Device().id, file, name, np.dtype(dtype).char)
-    if shared > _PLAIN_SHARED_BYTES:
-        kernel.max_dynamic_shared_size_bytes = shared
-    kernel(grid, (threads,), tuple(_argument(a) for a in arguments), shared_mem=shared)
+    try:
+        kernel = _kernel(xp, file, name, np.dtype(dtype).char)
+        if shared > _PLAIN_SHARED_BYTES:
+            kernel.max_dynamic_shared_size_bytes = shared
+        kernel(grid, (threads,), tuple(_argument(a) for a in arguments), shared_mem=shared)
+    except xp.cuda.compiler.CompileException as error:  # kernels are compiled when they are first used
+        raise DeviceError(f"{file}.cu does not compile for this card; the compiler says:\n{error}") from error
 
 
 def solve_triangular(R: Any, Z: Any, *, trans: str) -> Any:
     """R⁻¹Z, or R⁻ᵀZ with trans = "T", for an upper triangle on the card."""
-    from cupyx.scipy.linalg import solve_triangular as solve  # comes with CuPy
+    from cupyx.scipy.linalg import solve_triangular as solve  # pyright: ignore[reportMissingImports]  # CuPy's
 
     return solve(R, Z, trans=trans, check_finite=False)
 
@@ -97,7 +93,7 @@ def _argument(value: Any) -> Any:
 
 @contextmanager
 def on_device(array: Any) -> Iterator[Any]:
-    """Work on the card that holds `array`; gives CuPy, and turns what its driver says into errors that say what to do."""
+    """Work on the card that holds `array`; gives CuPy, and turns what the driver says into errors with advice."""
     xp = cupy()
     try:
         with xp.cuda.Device(array.device.id):
@@ -107,11 +103,11 @@ def on_device(array: Any) -> Iterator[Any]:
             f"the card is out of memory: {error}; lower sketch_size, free what you no longer need (CuPy keeps freed "
             "memory: cupy.get_default_memory_pool().free_all_blocks()), or compress parts of the rows and add them up"
         ) from error
-    except xp.cuda.runtime.CUDARuntimeError as error:
+    except (xp.cuda.runtime.CUDARuntimeError, xp.cuda.driver.CUDADriverError) as error:
         text = str(error)
         hint = "the sweep failed there"
         if "InsufficientDriver" in text:
             hint = "the driver is older than this CuPy needs: update it, or install the CuPy for an older CUDA"
-        elif "NoDevice" in text:
+        elif "NoDevice" in text or "NO_DEVICE" in text:
             hint = "no card is visible: see nvidia-smi and CUDA_VISIBLE_DEVICES; numpy arrays need none"
         raise DeviceError(f"CUDA says {text}: {hint}") from error

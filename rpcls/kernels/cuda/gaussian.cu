@@ -6,7 +6,7 @@
 
 // 53 bits of two words, in (0, 1).
 __device__ __forceinline__ double uniform(u32 low, u32 high) {
-    return ((double)((low | (u64)high << 32) >> 11) + 0.5) * 0x1p-53;
+    return ((double)((low | (u64)high << 32) >> 11) + 0.5) * 1.1102230246251565e-16;  // 2^-53
 }
 
 // -ln u for u in [2^-54, 1].

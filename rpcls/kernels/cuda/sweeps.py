@@ -66,10 +66,10 @@ def add_lanes(parts: Any, factor: float = 1.0) -> Any:
 
 def sparse_sign(rows: Rows, key: int, d: int, nnz: int) -> tuple[Any, np.ndarray]:
     """S[A b 1] (d, N) on the card for `nnz` blocks, and the exact sums (N, 2 + k) on the host."""
-    (m, n, k), xp, dtype = rows.shape, cupy(), rows.b.dtype
+    _, n, k = rows.shape
     held = min(k, cuts.MOST_RHS)
     out, sums = _sweep(rows, key, d, nnz, 0, held)
-    SA = add_lanes(out, 1 / np.sqrt(nnz)) if nnz else xp.empty((0, n + k + 1), dtype)
+    SA = add_lanes(out, 1 / np.sqrt(nnz)) if nnz else out
     for first in range(held, k, held):
         _, more = _sweep(rows, key, d, 0, first, min(held, k - first))
         here = slice(n + first, n + min(first + held, k))
@@ -127,7 +127,7 @@ def dense(rows: Rows, file: str, key: int, d: int) -> tuple[Any, np.ndarray]:
 def hadamard(
     rows: Rows, key: int, d: int, q: int, low: np.ndarray, high: np.ndarray, shared: bool
 ) -> tuple[Any, np.ndarray]:
-    """As `sparse_sign` for subsampled Hadamard transforms of blocks of q rows; low, high (d,) and shared say which rows."""
+    """As `sparse_sign` for Hadamard transforms of blocks of q rows, sampled as low, high (d,) and shared say."""
     (m, n, k), xp, dtype = rows.shape, cupy(), rows.b.dtype
     N, key_word, start = n + k + 1, np.uint64(key), rows.start
     on_card, high_there = xp.asarray(low), xp.asarray(high)
