@@ -178,6 +178,7 @@ def module() -> ModuleType:
     cupy.ndarray, cupy.RawModule = ndarray, RawModule
     cupy.asarray, cupy.array = _asarray, _asarray
     cupy.asnumpy = lambda a: a.held.copy()
+    cupy.from_dlpack = lambda tensor: ndarray(np.from_dlpack(tensor))
     for name in FUNCTIONS:
         own = getattr(np, name)
         setattr(cupy, name, lambda *a, own=own, **k: _wrapped(own(*map(_bare, a), **k)))

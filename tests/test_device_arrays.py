@@ -5,7 +5,9 @@ On a card with `pytest -m gpu`; everywhere with a stand-in for CuPy whose kernel
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import cupy_stand_in
@@ -17,7 +19,7 @@ from support import matrix
 
 import rpcls
 from rpcls import kernels
-from rpcls.errors import DeviceError, InvalidTypeError, InvalidValueError, NonFiniteError
+from rpcls.errors import DeviceError, InvalidTypeError, InvalidValueError, MissingDependencyError, NonFiniteError
 from rpcls.kernels.cuda import device
 from rpcls.sources import source_of
 
@@ -216,6 +218,37 @@ def test_shapes_and_dtypes(xp: Any, A: np.ndarray, b: np.ndarray, error: type, t
         return
     with pytest.raises(InvalidValueError, match=r"sample_weight must have shape \(m,\) = \(5,\), got \(4,\)"):
         rpcls.compress(xp.asarray(np.ones((5, 2))), xp.asarray(np.ones(5)), sample_weight=xp.asarray(np.ones(4)))
+
+
+class Tensor:
+    """What rpcls knows of a torch tensor on a card."""
+
+    is_cuda, dtype = True, "torch.float64"
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def detach(self) -> np.ndarray:
+        return self.array
+
+
+def test_torch_tensors_on_a_card_share_their_memory(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    A, b, w = problem()
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(Tensor=Tensor))
+    source = source_of(Tensor(A), Tensor(b), sample_weight=Tensor(w))
+    assert np.shares_memory(source.A.held, A) and np.shares_memory(source.b.held, b)  # type: ignore[attr-defined]
+    got = rpcls.lstsq(Tensor(A), Tensor(b), "direct", sample_weight=Tensor(w))
+    assert isinstance(got.x, stand_in.ndarray)
+    assert np.allclose(got.x.held, rpcls.lstsq(A, b, "direct", sample_weight=w).x)
+    half = Tensor(A)
+    half.dtype = "torch.bfloat16"
+    with pytest.raises(
+        InvalidTypeError, match=r"CuPy has no bfloat16; convert the tensor to float32: tensor.float\(\)"
+    ):
+        rpcls.lstsq(half, Tensor(b))
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(MissingDependencyError, match=r"a torch tensor on a card needs CuPy, .*pip install cupy-"):
+        rpcls.lstsq(Tensor(A), Tensor(b))
 
 
 # -- what can go wrong on a card ----------------------------------------------------------------------

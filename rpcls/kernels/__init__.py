@@ -6,7 +6,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-__all__ = ["of", "on_card", "on_host"]
+__all__ = ["of", "of_tensor", "on_card", "on_host"]
 
 
 def on_card(array: Any) -> bool:
@@ -29,3 +29,13 @@ def of(array: Any) -> ModuleType:
 def on_host(array: Any) -> Any:
     """A copy in host memory of an array on a card; anything else as it is."""
     return sys.modules["cupy"].asnumpy(array) if on_card(array) else array
+
+
+def of_tensor(value: Any) -> Any:
+    """The CuPy array of the memory of a torch tensor on a card; anything else as it is."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(value, torch.Tensor) or not value.is_cuda:
+        return value
+    from .cuda.device import sharing
+
+    return sharing(value)

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import DeviceError
+from ...errors import DeviceError, InvalidTypeError, MissingDependencyError
 
-__all__ = ["cupy", "launch", "on_device", "shared_bytes", "solve_triangular", "source"]
+__all__ = ["cupy", "launch", "on_device", "shared_bytes", "sharing", "solve_triangular", "source"]
 
 _FOLDER = Path(__file__).parent
 _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$', re.MULTILINE)
@@ -74,6 +74,20 @@ def launch(
         kernel(grid, (threads,), tuple(_argument(a) for a in arguments), shared_mem=shared)
     except xp.cuda.compiler.CompileException as error:  # kernels are compiled when they are first used
         raise DeviceError(f"{file}.cu does not compile for this card; the compiler says:\n{error}") from error
+
+
+def sharing(tensor: Any) -> Any:
+    """The CuPy array that shares the memory of a torch tensor on a card."""
+    try:
+        import cupy as xp  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise MissingDependencyError(
+            "a torch tensor on a card needs CuPy, which is not installed; run: pip install cupy-cuda12x or "
+            "cupy-cuda13x, by the CUDA version that nvidia-smi shows"
+        ) from error
+    if "bfloat16" in str(tensor.dtype):
+        raise InvalidTypeError("CuPy has no bfloat16; convert the tensor to float32: tensor.float()")
+    return xp.from_dlpack(tensor.detach())
 
 
 def solve_triangular(R: Any, Z: Any, *, trans: str) -> Any:
