@@ -6,6 +6,7 @@ On a card with `pytest -m gpu`; everywhere with a stand-in for CuPy whose kernel
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -110,6 +111,17 @@ def test_solvers_give_the_answer_of_the_host_on_the_card(xp: Any, solver: Any, i
     assert np.allclose(xp.asnumpy(got.x), expected.x, rtol=0, atol=1e-9 * np.linalg.norm(expected.x))
     assert (got.intercept is None) == (expected.intercept is None) and got.sweeps == expected.sweeps
     assert np.array_equal(xp.asnumpy(held[0]), A) and np.array_equal(xp.asnumpy(held[1]), b)
+
+
+@pytest.mark.parametrize("solver", ["auto", "precondition", "normal", "direct", "full", "partial"])
+def test_a_right_hand_side_of_zeros(xp: Any, solver: str) -> None:
+    A, b, _ = problem()
+    more: dict[str, Any] = {"rng": 0} if solver not in ("normal", "direct") else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rpcls.ConvergenceWarning)
+        got = rpcls.lstsq(xp.asarray(A), xp.asarray(0 * b), solver, **more)
+        assert got.status is rpcls.lstsq(A, 0 * b, solver, **more).status
+    assert not xp.asnumpy(got.x).any()
 
 
 def test_several_right_hand_sides_rtol_and_the_certificate(xp: Any) -> None:

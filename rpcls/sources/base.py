@@ -231,6 +231,10 @@ class Source(ABC):
         """b (m, k) in float64, of a source that has a transpose."""
         raise NotImplementedError
 
+    def any_rhs(self) -> bool:
+        """One sweep: whether b is not zero, even where its squares are."""
+        return any(rows.b.any() for rows in self.blocks())
+
     def triangle(self) -> tuple[np.ndarray, int]:
         """One sweep: (R, m) with R the float64 triangle of a QR factorisation of the weighted [1, A, b].
 

@@ -167,6 +167,9 @@ class DeviceSource(Source):
             out = self.A.astype(self.dtype, copy=False) @ there
         return out if self.rhs_shape else out[:, 0]
 
+    def any_rhs(self) -> bool:
+        return bool(self.b.any())
+
     def triangle(self) -> tuple[np.ndarray, int]:
         from ..kernels.cuda.device import on_device
 
