@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # the same names as _HOMES, for type checkers and editors; a 
     from .compressed import CompressedProblem
     from .errors import (
         ConvergenceWarning,
+        DeviceError,
         FormatError,
         InvalidTypeError,
         InvalidValueError,
@@ -76,6 +77,7 @@ _HOMES = {
     ".compressed": ("CompressedProblem",),
     ".errors": (
         "ConvergenceWarning",
+        "DeviceError",
         "FormatError",
         "InvalidTypeError",
         "InvalidValueError",

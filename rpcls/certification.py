@@ -11,6 +11,7 @@ from .compressed import CompressedProblem
 from .errors import InvalidTypeError, InvalidValueError, NonFiniteError
 from .factor import Factor
 from .front_door import _operator
+from .kernels import on_host
 from .linalg import times_power, triangle
 from .onepass import CombinedCompressed, FullyCompressed, PartiallyCompressed, RobustPartiallyCompressed
 from .onepass.base import Summary
@@ -125,7 +126,7 @@ def kind_of(solver: Any) -> Kind:
 
 def _checked_x(x: Any, source: Source) -> np.ndarray:
     try:
-        X = np.asarray(x, np.float64)
+        X = np.asarray(on_host(x), np.float64)
     except (TypeError, ValueError):
         raise InvalidTypeError(f"x must be an array of real numbers or a Solution, got {type(x).__name__}") from None
     wanted = (source.n_columns, *source.rhs_shape)

@@ -11,6 +11,7 @@ import warnings
 
 __all__ = [
     "ConvergenceWarning",
+    "DeviceError",
     "FormatError",
     "InvalidTypeError",
     "InvalidValueError",
@@ -42,6 +43,10 @@ class NonFiniteError(RpclsError, ValueError):
 
 class SourceError(RpclsError, RuntimeError):
     """The rows could not be read; the message names the row block."""
+
+
+class DeviceError(RpclsError, RuntimeError):
+    """A card cannot do what was asked: none is visible, its driver is too old, or its memory is full."""
 
 
 class FormatError(RpclsError, ValueError):

@@ -131,7 +131,7 @@ def _refined(posed: Posed, factor: Factor) -> tuple[np.ndarray, np.ndarray | Non
 def _any_rhs(posed: Posed) -> bool:
     """Whether b is not zero where its squares are, by one more sweep."""
     posed.sweeps += 1
-    return any(rows.b.any() for rows in posed.source.blocks())
+    return posed.source.any_rhs()
 
 
 def _factor(M: np.ndarray, dtype: Any, norms: Any) -> Factor | None:

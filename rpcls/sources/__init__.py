@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import InvalidTypeError, InvalidValueError
-from ..kernels import lanes
+from ..kernels import lanes, of_tensor, on_card
 from .array import ArraySource
 from .base import Source
 from .blocks import BlockSource, RowBlocks
+from .device import DeviceSource
 from .sparse import SparseSource, is_sparse
 from .tables import column_names, plain
 
-__all__ = ["ArraySource", "BlockSource", "RowBlocks", "Source", "SparseSource", "source_of"]
+__all__ = ["ArraySource", "BlockSource", "DeviceSource", "RowBlocks", "Source", "SparseSource", "source_of"]
 
 
 def source_of(
@@ -38,8 +39,9 @@ def source_of(
         return BlockSource(A, row_offset=row_offset, intercept=intercept, workers=threads)
     if callable(A) and not hasattr(A, "__array__"):
         raise InvalidTypeError("A must be an array or RowBlocks, got a function; use rpcls.RowBlocks(A, n_columns)")
-    columns, A = column_names(A), plain(A, "A")
-    kind = SparseSource if is_sparse(A) else ArraySource
+    columns, A = column_names(A), plain(of_tensor(A), "A")
+    b, sample_weight = of_tensor(b), of_tensor(sample_weight)
+    kind = DeviceSource if on_card(A) else SparseSource if is_sparse(A) else ArraySource
     source = kind(A, b, sample_weight=sample_weight, row_offset=row_offset, intercept=intercept, workers=threads)
     source.columns = columns
     return source

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidTypeError, InvalidValueError, NonFiniteError
+from ..kernels import on_card
 from ..linalg import rank_tolerance
 from ..sketches.base import SketchOperator, read_only
 from .base import Rows, Source, check_total, raise_non_finite, rows_of_triangle
@@ -111,10 +112,12 @@ def _numbers(value: Any, name: str) -> tuple[Any, np.dtype]:
     value = plain(value, name)
     if isinstance(value, Converted):
         return value, value.dtype
-    if type(value).__module__.partition(".")[0] in ("cupy", "torch", "jax", "dask"):
+    if on_card(value) or type(value).__module__.partition(".")[0] in ("torch", "jax", "dask"):
+        where = " (A is in host memory)" if name != "A" else ""
+        how = "cupy.asnumpy" if on_card(value) else "numpy.asarray"
         raise InvalidTypeError(
-            f"{name} must be a NumPy array, got {type(value).__module__}.{type(value).__name__}; convert it first, "
-            f"for example with numpy.asarray"
+            f"{name} must be a NumPy array{where}, got {type(value).__module__}.{type(value).__name__}; convert it "
+            f"first, for example with {how}"
         )
     if hasattr(value, "toarray") and hasattr(value, "nnz"):
         raise InvalidTypeError(f"{name} must be dense, got {type(value).__name__}; {name}.toarray() makes it so")

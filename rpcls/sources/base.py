@@ -113,6 +113,10 @@ class Source(ABC):
         in memory."""
         return None
 
+    def returned(self, x: np.ndarray) -> Any:
+        """x as the caller's rows are: in host memory, or on the card."""
+        return x
+
     # -- sweeps -------------------------------------------------------------------------------------------------
 
     def compress(self, S: SketchOperator) -> CompressedProblem:
@@ -134,7 +138,7 @@ class Source(ABC):
                     f"{S!r} has m = {S.m} columns, but A reaches to row {rows.start + rows.count}; leave m open when "
                     f"sampling: sample({S.sketch_size}, rng=…)"
                 )
-            sums, exponents = sum_rows(S.family, S, rows, self.workers)
+            sums, exponents = self._sums(S, rows)
             part = self._problem(S, sums, exponents, rows)
             problem = part if problem is None else problem + part
         if problem is None:
@@ -150,6 +154,9 @@ class Source(ABC):
                 times_power(problem.b_sum / problem.weight, eb),
             )
         return problem
+
+    def _sums(self, S: SketchOperator, rows: Rows) -> tuple[Sums, tuple[int, int]]:
+        return sum_rows(S.family, S, rows, self.workers)
 
     def _problem(self, S: SketchOperator, sums: Sums, exponents: tuple[int, int], rows: Rows) -> CompressedProblem:
         single = not self.rhs_shape
@@ -224,6 +231,10 @@ class Source(ABC):
         """b (m, k) in float64, of a source that has a transpose."""
         raise NotImplementedError
 
+    def any_rhs(self) -> bool:
+        """One sweep: whether b is not zero, even where its squares are."""
+        return any(rows.b.any() for rows in self.blocks())
+
     def triangle(self) -> tuple[np.ndarray, int]:
         """One sweep: (R, m) with R the float64 triangle of a QR factorisation of the weighted [1, A, b].
 
@@ -265,7 +276,7 @@ def sum_rows(family: SketchFamily, S: SketchOperator, rows: Rows, workers: int) 
     sweep = family.sweep if isinstance(rows.A, np.ndarray) else family.sweep_csr
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         sums = sweep(S, rows.A, rows.b, rows.weight, rows.start, workers)
-        if _ordinary(sums.AA, rows.A.dtype).all() and _ordinary(sums.bb, rows.b.dtype).all():
+        if ordinary(sums.AA, rows.A.dtype).all() and ordinary(sums.bb, rows.b.dtype).all():
             return sums, (0, 0)
         exponents = _exponents(rows, sums)
         if exponents != (0, 0):
@@ -274,7 +285,7 @@ def sum_rows(family: SketchFamily, S: SketchOperator, rows: Rows, workers: int) 
     return sums, exponents
 
 
-def _ordinary(squares: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def ordinary(squares: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Which squared norms kept their digits: not zero, not near the ends of the range, not NaN."""
     bits = _RANGE[dtype.itemsize]
     return (squares > 2.0**-bits) & (squares < 2.0**bits)
@@ -287,7 +298,7 @@ def _exponents(rows: Rows, sums: Sums) -> tuple[int, int]:
     """
     exponents = []
     for part, squares in ((rows.A, sums.AA), (rows.b, sums.bb)):
-        fine = _ordinary(squares, part.dtype)
+        fine = ordinary(squares, part.dtype)
         largest = float(np.sqrt(squares[fine].max(initial=0.0)))
         doubtful: Any = slice(None)
         if fine.any():
@@ -302,10 +313,15 @@ def _exponents(rows: Rows, sums: Sums) -> tuple[int, int]:
             if not np.isfinite(block).all():
                 raise_non_finite(rows)
             largest = max(largest, float(block.max(initial=0.0)))
-        limit = _SHIFT[part.dtype.itemsize]
-        exponent = int(np.clip(np.frexp(largest)[1], -limit, limit)) if largest > 0 else 0
-        exponents.append(exponent if abs(exponent) > _RANGE[part.dtype.itemsize] * 3 // 8 else 0)
+        exponents.append(exponent_of_largest(largest, part.dtype))
     return exponents[0], exponents[1]
+
+
+def exponent_of_largest(largest: float, dtype: np.dtype) -> int:
+    """The exponent that brings data of this largest entry near 1; 0 where the units are ordinary."""
+    limit = _SHIFT[dtype.itemsize]
+    exponent = int(np.clip(np.frexp(largest)[1], -limit, limit)) if largest > 0 else 0
+    return exponent if abs(exponent) > _RANGE[dtype.itemsize] * 3 // 8 else 0
 
 
 def rows_of_triangle(width: int) -> int:

@@ -16,7 +16,7 @@ from ..kernels import lanes
 if TYPE_CHECKING:
     from .base import Rows, Source
 
-__all__ = ["gram", "residual"]
+__all__ = ["gram", "means_of", "residual"]
 
 _PANEL_BYTES = 1 << 20  # of rows that are copied to be centred or reordered: they stay in the second-level cache
 _FEW = 4  # right-hand sides up to which a row that meets them one by one is read from memory only once
@@ -35,7 +35,7 @@ def residual(source: Source, X: np.ndarray, *, rhs: bool) -> tuple[np.ndarray, n
         else:
             cuts, workers = lanes.row_cuts(rows.count, 1, out.nbytes), source.workers
         b = rows.b if rhs else np.empty((0, k), rows.b.dtype)
-        means = _means(source, k, rhs)
+        means = means_of(source, k, rhs)
         parts = lanes.run(
             _sparse if not isinstance(rows.A, np.ndarray) else task,
             [(rows, b, means, X, *cut) for cut in cuts],
@@ -47,7 +47,7 @@ def residual(source: Source, X: np.ndarray, *, rhs: bool) -> tuple[np.ndarray, n
     return squares, out.T
 
 
-def _means(source: Source, k: int, rhs: bool) -> tuple[np.ndarray, np.ndarray] | None:
+def means_of(source: Source, k: int, rhs: bool) -> tuple[np.ndarray, np.ndarray] | None:
     """(ā, b̄) that the rows are less, if any; b̄ is zero where B is."""
     if not source.intercept:
         return None
@@ -112,7 +112,7 @@ def gram(source: Source, R: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """(WᵀW (n, n), Wᵀb (n, k)) for W = AR⁻¹ by triangular solves, R upper triangular (n, n); W = A where R is None."""
     n, k = source.n_columns, source.n_rhs
     total, Wtb = np.zeros((n, n), order="F"), np.zeros((n, k), order="F")
-    means = _means(source, k, True)
+    means = means_of(source, k, True)
     for rows in source.blocks():
         if R is None and not isinstance(rows.A, np.ndarray):
             _add_sparse_gram(rows, means, total, Wtb, source.workers)

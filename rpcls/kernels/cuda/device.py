@@ -1,0 +1,127 @@
+"""The card: compiling the `.cu` files with CuPy, launching them, and saying what went wrong there."""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import DeviceError, InvalidTypeError, MissingDependencyError
+
+__all__ = ["cupy", "launch", "on_device", "shared_bytes", "sharing", "solve_triangular", "source"]
+
+_FOLDER = Path(__file__).parent
+_INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$', re.MULTILINE)
+_INPUTS = {"e": 16, "f": 32, "d": 64}
+_PLAIN_SHARED_BYTES = 48 << 10  # of a block, above which a kernel must ask first
+
+
+def cupy() -> Any:
+    """The CuPy that the caller's arrays come from; nothing here imports it."""
+    return sys.modules["cupy"]
+
+
+@functools.cache
+def source(file: str) -> str:
+    """One `.cu` file with its headers written out: CuPy's cache of binaries goes by the text that it is given."""
+    seen: set[str] = set()
+
+    def expanded(name: str) -> str:
+        if name in seen:
+            return ""
+        seen.add(name)
+        text = (_FOLDER / name).read_text(encoding="utf-8").replace("#pragma once\n", "")
+        return _INCLUDE.sub(lambda found: expanded(found[1]), text)
+
+    return expanded(f"{file}.cu")
+
+
+@functools.cache
+def _kernel(xp: Any, file: str, name: str, kind: str) -> Any:
+    options = ("--fmad=false", f"-DINPUT={_INPUTS[kind]}")
+    return xp.RawModule(code=source(file), options=options).get_function(name)
+
+
+@functools.cache
+def _most_shared_bytes(xp: Any, device: int) -> int:
+    return int(xp.cuda.Device(device).attributes["MaxSharedMemoryPerBlockOptin"])
+
+
+def shared_bytes() -> int:
+    """The shared memory that a block may have on the current card."""
+    xp = cupy()
+    return _most_shared_bytes(xp, xp.cuda.Device().id)
+
+
+def launch(
+    file: str, name: str, dtype: Any, grid: tuple[int, ...], threads: int, arguments: tuple[Any, ...], shared: int = 0
+) -> None:
+    """Run a kernel of `file`.cu, compiled for inputs of that dtype, on the current stream.
+
+    Integers are passed with 64 bits, None as a null pointer.
+    """
+    xp = cupy()
+    try:
+        kernel = _kernel(xp, file, name, np.dtype(dtype).char)
+        if shared > _PLAIN_SHARED_BYTES:
+            kernel.max_dynamic_shared_size_bytes = shared
+        kernel(grid, (threads,), tuple(_argument(a) for a in arguments), shared_mem=shared)
+    except xp.cuda.compiler.CompileException as error:  # kernels are compiled when they are first used
+        raise DeviceError(f"{file}.cu does not compile for this card; the compiler says:\n{error}") from error
+
+
+def sharing(tensor: Any) -> Any:
+    """The CuPy array that shares the memory of a torch tensor on a card."""
+    try:
+        import cupy as xp  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise MissingDependencyError(
+            "a torch tensor on a card needs CuPy, which is not installed; run: pip install cupy-cuda12x or "
+            "cupy-cuda13x, by the CUDA version that nvidia-smi shows"
+        ) from error
+    if "bfloat16" in str(tensor.dtype):
+        raise InvalidTypeError("CuPy has no bfloat16; convert the tensor to float32: tensor.float()")
+    return xp.from_dlpack(tensor.detach())
+
+
+def solve_triangular(R: Any, Z: Any, *, trans: str) -> Any:
+    """R⁻¹Z, or R⁻ᵀZ with trans = "T", for an upper triangle on the card."""
+    from cupyx.scipy.linalg import solve_triangular as solve  # pyright: ignore[reportMissingImports]  # CuPy's
+
+    return solve(R, Z, trans=trans, check_finite=False)
+
+
+def _argument(value: Any) -> Any:
+    if value is None:
+        return np.uint64(0)
+    if isinstance(value, bool | int):
+        return np.int64(value)
+    return np.float64(value) if isinstance(value, float) else value
+
+
+@contextmanager
+def on_device(array: Any) -> Iterator[Any]:
+    """Work on the card that holds `array`; gives CuPy, and turns what the driver says into errors with advice."""
+    xp = cupy()
+    try:
+        with xp.cuda.Device(array.device.id):
+            yield xp
+    except xp.cuda.memory.OutOfMemoryError as error:
+        raise DeviceError(
+            f"the card is out of memory: {error}; lower sketch_size, free what you no longer need (CuPy keeps freed "
+            "memory: cupy.get_default_memory_pool().free_all_blocks()), or compress parts of the rows and add them up"
+        ) from error
+    except (xp.cuda.runtime.CUDARuntimeError, xp.cuda.driver.CUDADriverError) as error:
+        text = str(error)
+        hint = "the sweep failed there"
+        if "InsufficientDriver" in text:
+            hint = "the driver is older than this CuPy needs: update it, or install the CuPy for an older CUDA"
+        elif "NoDevice" in text or "NO_DEVICE" in text:
+            hint = "no card is visible: see nvidia-smi and CUDA_VISIBLE_DEVICES; numpy arrays need none"
+        raise DeviceError(f"CUDA says {text}: {hint}") from error
