@@ -77,7 +77,7 @@ def test_batches_and_shards_of_different_precision_add_up_in_float64(tmp_path: P
 
 
 def test_float32_sketches_keep_small_directions() -> None:
-    """Condition number 1e4: float32 products would lose them, float32 sums of the tokens do not."""
+    """Condition number 1e4, whose square float32 products would lose; float32 sums of the tokens do not."""
     rng = np.random.default_rng(1)
     V = np.linalg.qr(rng.standard_normal((20, 20)))[0]
     X = ((rng.standard_normal((3000, 20)) * np.geomspace(1, 1e-4, 20)) @ V.T).astype(np.float32)
@@ -90,9 +90,6 @@ def test_float32_sketches_keep_small_directions() -> None:
     exact = LayerStatistics(20, 20).update(X, Y)
     narrow, wide = (exact.explained(result.delta()) for result in found)
     assert wide > 0.9 and abs(narrow - wide) < 1e-6
-    single = LayerStatistics.from_delta(np.eye(20), inputs=X)
-    products = np.linalg.eigvalsh((X.T @ X).astype(np.float64))
-    assert products[0] < 0.5 * np.linalg.eigvalsh(single.C)[0] or products[0] > 2 * np.linalg.eigvalsh(single.C)[0]
 
 
 def test_squares_out_of_range_are_refused() -> None:
