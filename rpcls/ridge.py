@@ -31,10 +31,17 @@ class Ridge(Protocol):
         Whether answers are accurate without a check.
     """
 
-    s: np.ndarray
-    c: np.ndarray
-    condition: float
-    certified: bool
+    @property
+    def s(self) -> np.ndarray: ...
+
+    @property
+    def c(self) -> np.ndarray: ...
+
+    @property
+    def condition(self) -> float: ...
+
+    @property
+    def certified(self) -> bool: ...
 
     def at(self, mu: np.ndarray) -> np.ndarray:
         """V(Σ² + μI)⁻¹Vᵀh, (n, k), for μ (k,) ≥ 0."""

@@ -103,6 +103,9 @@ def staged(
         return factor.half_transpose(posed.normal(factor.half(p)))
 
     before, previous, iterations = np.full(posed.k, math.inf), np.full(posed.k, math.inf), 0
+    fine: np.ndarray
+    found: np.ndarray
+    goal: np.ndarray
     for stage in range(_STAGES + 1):
         h = factor.half_transpose(posed.gradient(x))
         if stage == 0 and posed.lost(factor):
