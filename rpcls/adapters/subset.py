@@ -36,8 +36,8 @@ class DynamicSubset(Family):
     Notes
     -----
     Factors: "theta" (k,) and "positions" (k,), flat in C order and sorted. The positions have to be stored beside the
-    values. A round of `fit` is an exchange; `tol` ends exchanges that gain less. Cost of each: the masked least squares
-    (Σ over rows of their entries cubed) and 2k·in_features flops.
+    values. Ten exchanges are a round of `fit`; one that gains less than `tol` halves them. Cost of each: masked least
+    squares (Σ over rows of their entries cubed) and 2k·in_features flops.
 
     References
     ----------
