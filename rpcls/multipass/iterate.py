@@ -103,9 +103,6 @@ def staged(
         return factor.half_transpose(posed.normal(factor.half(p)))
 
     before, previous, iterations = np.full(posed.k, math.inf), np.full(posed.k, math.inf), 0
-    fine: np.ndarray
-    found: np.ndarray
-    goal: np.ndarray
     for stage in range(_STAGES + 1):
         h = factor.half_transpose(posed.gradient(x))
         if stage == 0 and posed.lost(factor):
@@ -138,7 +135,7 @@ def staged(
                 return update <= 10 * unit * floor
             return posed.backward_error(factor, now, rho, bound=True) <= goal
 
-        y, iterations = conjugate_gradients(normal, np.where(fine, 0.0, h), stop)
+        y, iterations = conjugate_gradients(normal, np.where(fine, 0.0, h), stop)  # pyright: ignore[reportGeneralTypeIssues]
         x = x + factor.half(y)
         if enough is not None and np.all(fine | found.any(axis=0)):
             return x, found, True
