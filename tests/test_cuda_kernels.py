@@ -413,36 +413,38 @@ def test_sparse_rows(kind: str, index: int) -> None:
 def test_parts_hold_every_row_of_the_sketch_once(d: int, nnz: int, itemsize: int) -> None:
     d = max(d, nnz)
     for shared, m in itertools.product((48 << 10, 163 << 10, H100_BYTES), (1, 10**6)):
-        if nnz == 1:
-            lists = cuts.lists_for_gather(m, d, shared)
+        cut = cuts.panel_cut(m, 256, d, nnz, itemsize, shared) if nnz > 1 else None
+        if cut is None:
+            lists = cuts.lists_for_gather(m, d, nnz, shared)
+            assert np.all(lists.parts[:, 3] == 1)
+            gather = cuts.gather_cut(lists, m, lists.width, 3)
+            assert (gather.groups - 1) * gather.lanes_each < lists.lanes <= gather.groups * gather.lanes_each
         else:
-            cut = cuts.panel_cut(m, 256, d, nnz, itemsize, shared)
             lists = cut.lists
-            assert cut.shared_bytes <= shared and cut.panel_rows % 32 == 0
+            assert cut.shared_bytes <= shared and lists.lane_rows % 32 == 0 and lists.lane_rows << lists.shift <= 1 << 16
             assert (cut.groups - 1) * cut.lanes_each < lists.lanes <= cut.groups * cut.lanes_each
         parts = lists.parts
         assert parts[0, 0] == 0 and parts[-1, :2].sum() == d and lists.shared_bytes <= shared
-        assert np.array_equal(parts[1:, 0], parts[:-1, :2].sum(axis=1))
-        assert lists.width == parts[:, 1].max() <= 1 << cuts.PLACE_BITS and lists.lane_rows <= 1 << cuts.ROW_BITS
+        assert np.array_equal(parts[1:, 0], parts[:-1, :2].sum(axis=1)) and lists.capacity < 1 << 16
+        assert lists.width == parts[:, 1].max() <= 1 << cuts.PLACE_BITS and lists.lane_rows <= 1 << 16
         assert (lists.lanes - 1) * lists.lane_rows < m <= lists.lanes * lists.lane_rows
         edges = np.arange(nnz + 1) * d // nnz
         for first, rows, z, blocks in parts:
             assert edges[z] <= first and first + rows <= edges[z + blocks] and 1 <= blocks <= 16
             assert blocks == 1 or (first, rows) == (edges[z], edges[z + blocks] - edges[z])
-            if nnz == 1:
-                gather = cuts.gather_cut(lists, m, int(rows), 3)
-                assert (gather.groups - 1) * gather.lanes_each < lists.lanes <= gather.groups * gather.lanes_each
 
 
 def test_the_sizes_that_are_to_be_fast_fit_a_block() -> None:
-    """16e6 x 256 float32 under d = 1024: one part on an H100, so that A is read once; work for every multiprocessor."""
+    """16e6 x 256 float32 under d = 1024: few parts on an H100, and work for every multiprocessor."""
     cut = cuts.panel_cut(16_000_000, 256, 1024, 8, 4, H100_BYTES)
-    assert len(cut.lists.parts) == 1 and cut.tiles * cut.groups > 1000 and cut.panel_rows == 512
-    lists = cuts.lists_for_gather(16_000_000, 1024, H100_BYTES)
+    assert cut is not None and len(cut.lists.parts) == 2
+    assert cut.tiles * cut.groups * 2 > 1000 and cut.lists.lane_rows == 256
+    lists = cuts.lists_for_gather(16_000_000, 1024, 1, H100_BYTES)
     gather = cuts.gather_cut(lists, 16_000_000, 1024, 1)
     assert len(lists.parts) == 1 and gather.groups * 1024 > 7 * 132 * 16 and gather.rows_each == 1
     assert 4 * gather.groups * 1024 * 256 < 16_000_000 * 1024 / 100  # accumulators are little beside A
-    assert cuts.gradient_cut(16_000_000, 256, 1)[:3] == (1, 8, 16 * 132 * 8)  # type: ignore[index]
+    gradient = cuts.gradient_cut(16_000_000, 256, 1)
+    assert gradient is not None and gradient[:2] == (1, 8) and gradient.teams > 7 * 132 * 16
 
 
 @pytest.mark.parametrize("n", [1, 31, 256, 257, 2000, 4096])
@@ -464,12 +466,11 @@ def test_cuts_know_the_numbers_of_the_kernels() -> None:
         assert found is not None
         return found[1]
 
-    assert int(defined("panels.cu", "TILE")) == cuts.TILE
-    assert int(defined("panels.cu", "THREADS")) == cuts.PANEL_THREADS
+    assert int(defined("panels.cu", "THREADS")) == cuts.PANEL_THREADS == 32 * cuts.SHARES
     assert int(defined("order.cu", "THREADS")) == cuts.ORDER_THREADS
+    assert int(defined("order.cu", "SHARES")) == cuts.SHARES
     assert int(defined("gather.cu", "WARPS")) == cuts.GATHER_WARPS
-    for file in ("order.cu", "gather.cu", "panels.cu", "sides.cu"):
-        assert int(defined(file, "ROW_BITS")) == cuts.ROW_BITS
+    assert int(defined("order.cu", "VECTOR")) == int(defined("panels.cu", "VECTOR")) == cuts.VECTOR
 
 
 # -- the files --------------------------------------------------------------------------------------

@@ -13,13 +13,13 @@ import numpy as np
 
 __all__ = [
     "GATHER_WARPS", "ORDER_THREADS", "PANEL_THREADS", "GatherCut", "GradientCut", "Lists", "PanelCut", "gather_cut",
-    "gradient_cut", "lists_for_gather", "lists_for_panels", "panel_cut", "spans",
+    "gradient_cut", "lists_for_gather", "panel_cut", "spans",
 ]  # fmt: skip
 
 WARP = 32
-ORDER_THREADS, ROW_BITS, PLACE_BITS = 512, 13, 17  # order.cu
+ORDER_THREADS, SHARES, VECTOR, PLACE_BITS = 512, 32, 4, 14  # order.cu
 GATHER_WARPS, MOST_SPAN = 8, 8  # gather.cu, rows.cuh
-TILE, PANEL_THREADS = 32, 1024  # panels.cu
+ROW_BYTES, PANEL_THREADS = 256, 1024  # panels.cu: of a panel
 MOST_WARPS = 16  # gradient.cu: a team's
 
 _MOST_BLOCKS = 16  # blocks of a sparse sign sketch in one part: their lists take shared memory, too
@@ -31,7 +31,7 @@ _TEAM_ROWS = 64  # the fewest of a team of the gradient sweep
 class Lists(NamedTuple):
     """The grid of `order.order`: parts are rows of (first row of S, rows, first block, blocks).
 
-    lanes of lane_rows rows of A each; at most `capacity` entries in a lane, and `width` rows in a part.
+    lanes of lane_rows rows of A each; room for `capacity` entries of a lane, and `width` rows in a part.
     """
 
     parts: np.ndarray
@@ -39,6 +39,12 @@ class Lists(NamedTuple):
     lane_rows: int
     capacity: int
     width: int
+    shared: bool
+
+    @property
+    def shift(self) -> int:
+        """Entries count rows of A in these powers of two: in bytes of a panel where warps share out a list."""
+        return ROW_BYTES.bit_length() - 1 if self.shared else 0
 
     @property
     def shared_bytes(self) -> int:
@@ -46,21 +52,21 @@ class Lists(NamedTuple):
 
 
 def _list_bytes(width: int, capacity: int) -> int:
-    return 4 * (width + 1 + ORDER_THREADS + 1 + capacity)
+    return 4 * (width + ORDER_THREADS // WARP + SHARES + 1 + capacity)
 
 
-def _lists(rows: int, parts: np.ndarray, lane_rows: int) -> Lists:
-    lanes = -(-rows // lane_rows)
-    return Lists(parts, lanes, lane_rows, int(parts[:, 3].max()) * lane_rows, int(parts[:, 1].max()))
+def _lists(rows: int, parts: np.ndarray, lane_rows: int, *, shared: bool) -> Lists:
+    most = int(parts[:, 3].max()) * lane_rows + (SHARES * VECTOR if shared else 0)
+    return Lists(parts, -(-rows // lane_rows), lane_rows, most, int(parts[:, 1].max()), shared)
 
 
-def lists_for_gather(rows: int, sketch_size: int, shared_bytes: int) -> Lists:
-    """Cut the lists of a sketch with one entry a column."""
-    lane_rows = 1 << ROW_BITS
+def lists_for_gather(rows: int, sketch_size: int, nnz: int, shared_bytes: int) -> Lists:
+    """Cut the lists of a sketch whose blocks are gathered one by one."""
+    lane_rows = 1 << 13
     while _list_bytes(0, lane_rows) > shared_bytes // 2:
         lane_rows //= 2
-    room = min(1 << PLACE_BITS, shared_bytes // 4 - _list_bytes(0, lane_rows) // 4)
-    return _lists(rows, _parts(sketch_size, 1, lambda blocks: room), lane_rows)
+    room = min(1 << PLACE_BITS, (shared_bytes - _list_bytes(0, lane_rows)) // 4)
+    return _lists(rows, _parts(sketch_size, nnz, lambda blocks: room if blocks == 1 else 0), lane_rows, shared=False)
 
 
 class GatherCut(NamedTuple):
@@ -88,41 +94,40 @@ def spans(columns: int, most: int = MOST_SPAN) -> tuple[int, int]:
 
 
 class PanelCut(NamedTuple):
-    """The grid of `panels.panels`: blocks take lanes_each panels of panel_rows rows."""
+    """The grid of `panels.panels`: blocks take lanes_each panels."""
 
     lists: Lists
-    panel_rows: int
     tiles: int
     lanes_each: int
     groups: int
     shared_bytes: int
 
 
-def lists_for_panels(rows: int, sketch_size: int, nnz: int, itemsize: int, shared_bytes: int) -> tuple[Lists, int]:
-    """Cut the lists of a sketch with nnz entries a column; also the shared memory of a block that works with them."""
-    panel = 2048 // itemsize
-    while _panel_bytes(panel, itemsize, 0, 1) > shared_bytes * 2 // 5:
+def panel_cut(rows: int, columns: int, sketch_size: int, nnz: int, itemsize: int, shared_bytes: int) -> PanelCut | None:
+    """Cut a sweep over `columns` columns under a sparse sign sketch; itemsize is that of the products, 4 or 8.
+
+    None where SA is so large that its parts would go over A more often than its blocks do.
+    """
+    panel = 256
+    while _panel_bytes(panel, 0, 1) > shared_bytes * 2 // 5:
         panel //= 2
 
     def room(blocks: int) -> int:
-        return (shared_bytes - _panel_bytes(panel, itemsize, 0, blocks)) // (itemsize * TILE)
+        return min(1 << PLACE_BITS, (shared_bytes - _panel_bytes(panel, 0, blocks)) // ROW_BYTES)
 
-    lists = _lists(rows, _parts(sketch_size, nnz, room), panel)
-    return lists, _panel_bytes(panel, itemsize, lists.width, lists.capacity // panel)
-
-
-def _panel_bytes(panel: int, itemsize: int, width: int, blocks: int) -> int:
-    return 16 * panel + itemsize * TILE * (panel + width) + 4 * panel * blocks
-
-
-def panel_cut(rows: int, columns: int, sketch_size: int, nnz: int, itemsize: int, shared_bytes: int) -> PanelCut:
-    """Cut a sweep over `columns` columns under a sparse sign sketch; itemsize is that of the products, 4 or 8."""
-    lists, shared = lists_for_panels(rows, sketch_size, nnz, itemsize, shared_bytes)
-    tiles = -(-columns // TILE)
+    lists = _lists(rows, _parts(sketch_size, nnz, room), panel, shared=True)
+    if len(lists.parts) > nnz:
+        return None
+    tiles = -(-columns * itemsize // ROW_BYTES)
     blocks = _BLOCKS // 2  # each has a multiprocessor to itself
     groups = max(1, min(lists.lanes, blocks // (tiles * len(lists.parts)), rows * nnz // (_LEAST * sketch_size)))
     lanes_each = max(1, -(-lists.lanes // groups))
-    return PanelCut(lists, lists.lane_rows, tiles, lanes_each, max(1, -(-lists.lanes // lanes_each)), shared)
+    shared = _panel_bytes(panel, lists.width, int(lists.parts[:, 3].max()))
+    return PanelCut(lists, tiles, lanes_each, max(1, -(-lists.lanes // lanes_each)), shared)
+
+
+def _panel_bytes(panel: int, width: int, blocks: int) -> int:
+    return (16 + 4 * blocks) * panel + 4 * SHARES * VECTOR + ROW_BYTES * (panel + width)
 
 
 def _parts(d: int, nnz: int, room: Callable[[int], int]) -> np.ndarray:

@@ -4,11 +4,12 @@
 #include "rows.cuh"
 
 #define WARPS 8
-#define ROW_BITS 13  // of an entry of a list, see order.cu
-#define MINUS 0x80000000u
+#ifndef EXACT
+#define EXACT 1  // whether the sums are made, too
+#endif
 
 // Blocks are (tiles of columns, WARPS * rows_each rows of the part, groups of lanes_each lanes). list (lanes, capacity)
-// and bounds (lanes, width + 1) are those of one part, whose first row of S is first_row.
+// and bounds (lanes, width) are those of one part, whose first row of S is first_row.
 //
 // Leaves out (groups, d, n) = SA in the rows of the part, and sums (groups * blocks of rows, 3, n): 1'A, squared norms
 // and A'b over the rows of A that meet the part.
@@ -29,12 +30,11 @@ extern "C" __global__ void __launch_bounds__(WARPS * WARP, 2)
 #pragma unroll
         for (int s = 0; s < SPAN; ++s) total[s] = (Real)0;
         for (i64 l = first_lane; l < last_lane; ++l) {
-            const u32* const own = bounds + l * (width + 1) + target;
-            const u32 end = own[1];
-            for (u32 begin = own[0]; begin < end; begin += WARP) {
-                const int have = (int)smaller(WARP, end - begin);
-                const u32 entry = lane < have ? list[l * capacity + begin + lane] : 0;
-                const i64 mine = l * lane_rows + (entry & ((1u << ROW_BITS) - 1));
+            const u32 own = bounds[l * width + target], first = own & 0xffffu, all = own >> 16;
+            for (u32 done = 0; done < all; done += WARP) {
+                const int have = (int)smaller(WARP, all - done);
+                const u32 entry = lane < have ? list[l * capacity + first + done + lane] : 0;
+                const i64 mine = l * lane_rows + (entry & 0xffffu);
                 const double root = lane < have ? rows.root(mine) : 0.0, rhs = lane < have ? rows.rhs(mine, root) : 0.0;
                 for (int i = 0; i < have; i += RUN) {
                     Real held[RUN][SPAN];
@@ -45,7 +45,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * WARP, 2)
                     }
 #pragma unroll
                     for (int r = 0; r < RUN; ++r) {
-                        const bool minus = __shfl_sync(EVERY_LANE, entry, (i + r) % WARP) & MINUS;
+                        const u32 of_entry = __shfl_sync(EVERY_LANE, entry, (i + r) % WARP);
                         const double of_root = __shfl_sync(EVERY_LANE, root, (i + r) % WARP);
                         const double of_rhs = __shfl_sync(EVERY_LANE, rhs, (i + r) % WARP);
                         if (i + r >= have) continue;
@@ -53,8 +53,8 @@ extern "C" __global__ void __launch_bounds__(WARPS * WARP, 2)
 #pragma unroll
                         for (int s = 0; s < SPAN; ++s) {
                             const Real value = held[r][s] * factor;
-                            total[s] = minus ? total[s] - value : total[s] + value;
-                            exact.add(s, value, of_root, of_rhs);
+                            total[s] += signed_by(value, of_entry);
+                            if (EXACT) exact.add(s, value, of_root, of_rhs);
                         }
                     }
                 }
@@ -66,6 +66,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * WARP, 2)
             if (c < n) out[(group * d + first_row + target) * n + c] = total[s];
         }
     }
+    if (!EXACT) return;
     SHARED(double, room);  // (WARPS, WARP)
     exact.add_up(room, WARPS, column, n, sums + (group * gridDim.y + blockIdx.y) * 3 * n);
 }

@@ -2,14 +2,13 @@
 #include "types.cuh"
 
 #define THREADS 256
-#define ROW_BITS 13  // of an entry of a list, see order.cu
-#define MINUS 0x80000000u
 
 // S[b 1]: blocks are (threads of rows of S, parts, groups of lanes_each lanes), lists those of order.cu. Leaves out
 // (groups, d, k + 1).
 extern "C" __global__ void sides(const Real* b, i64 b_row_stride, i64 b_column_stride, const double* weight, i64 k,
                                  double scale_b, i64 d, const i64* parts, const u32* list, const u32* bounds, i64 lanes,
-                                 i64 lane_rows, i64 capacity, i64 width, i64 lanes_each, double* out) {
+                                 i64 lane_rows, i64 shift, i64 capacity, i64 width, i64 lanes_each,
+                                 double* out) {
     const i64* const part = parts + 4 * blockIdx.y;
     const i64 r = (i64)blockIdx.x * blockDim.x + threadIdx.x, group = blockIdx.z;
     if (r >= part[1]) return;
@@ -18,14 +17,14 @@ extern "C" __global__ void sides(const Real* b, i64 b_row_stride, i64 b_column_s
         double total = 0.0;
         for (i64 lane = group * lanes_each; lane < smaller(lanes, (group + 1) * lanes_each); ++lane) {
             const i64 here = blockIdx.y * lanes + lane;
-            const u32* const own = bounds + here * (width + 1) + r;
-            for (u32 p = own[0]; p < own[1]; ++p) {
-                const u32 entry = list[here * capacity + p];
-                const i64 row = lane * lane_rows + (entry & ((1u << ROW_BITS) - 1));
+            const u32 own = bounds[here * width + r], first = own & 0xffffu, all = own >> 16;
+            for (u32 p = 0; p < all; ++p) {
+                const u32 entry = list[here * capacity + first + p];
+                const i64 row = lane * lane_rows + ((entry & 0xffffu) >> shift);
                 const double root = weight ? sqrt(weight[row]) : 1.0;
                 const double value =
                     j < k ? (double)b[row * b_row_stride + j * b_column_stride] * (root * scale_b) : root;
-                total += entry & MINUS ? -value : value;
+                total += entry >> 31 ? -value : value;
             }
         }
         out[j] = total;

@@ -22,6 +22,7 @@ _BLOCK_BYTES = 64 << 20  # rows of a dense S realised at a time
 _COPY_BYTES = 256 << 20  # rows that are not contiguous copied at a time
 _PANEL_BYTES = 16 << 20  # rows that Hadamard transforms keep in the L2 cache
 _TOTAL_ROWS = 1 << 14  # rows of b that a block adds up
+_SIDE_GROUPS = 512  # of lanes, in the sketch of b
 
 
 class Rows(NamedTuple):
@@ -123,68 +124,62 @@ def _sparse_sign(rows: Rows, key: int, d: int, nnz: int) -> Swept:
     if m == 0:
         zeros = np.zeros((d, k + 1)), np.zeros((n, 2 + k)), np.zeros((2, k)), 0.0
         return Swept(xp.zeros((d, n), rows.b.dtype), *zeros)
-    if nnz == 1:
-        lists = cuts.lists_for_gather(m, d, shared_bytes())
-    else:
-        cut = cuts.panel_cut(m, n, d, nnz, rows.b.dtype.itemsize, shared_bytes())
-        lists = cut.lists
+    cut = cuts.panel_cut(m, n, d, nnz, rows.b.dtype.itemsize, shared_bytes()) if nnz > 1 else None
+    lists = cuts.lists_for_gather(m, d, nnz, shared_bytes()) if cut is None else cut.lists
     parts = xp.asarray(lists.parts)
     entries = xp.empty((len(lists.parts), lists.lanes, lists.capacity), np.uint32)
-    bounds = xp.empty((len(lists.parts), lists.lanes, lists.width + 1), np.uint32)
+    bounds = xp.empty((len(lists.parts), lists.lanes, lists.width), np.uint32)
+    shares = xp.empty((len(lists.parts), lists.lanes, cuts.SHARES + 1), np.uint32) if lists.shared else None
     launch(
         "order", "order", rows.b.dtype, (lists.lanes, len(lists.parts)), cuts.ORDER_THREADS,
-        (np.uint64(key), rows.start, m, d, nnz, parts, lists.lane_rows, lists.capacity, lists.width, entries, bounds),
+        (np.uint64(key), rows.start, m, d, nnz, parts, lists.lane_rows, lists.shift, lists.capacity, lists.width,
+         entries, bounds, shares),
         lists.shared_bytes,
     )  # fmt: skip
     factor = 1 / np.sqrt(nnz)
-    if nnz == 1:
-        SA, sums = _gather(rows, lists, entries, bounds, d)
+    if cut is None:
+        SA, sums = _gather(rows, lists, entries, bounds, d, factor)
     else:
-        SA, sums = _panels(rows, cut, parts, entries, bounds, d, factor)  # pyright: ignore[reportPossiblyUnbound]
-    groups = min(lists.lanes, 64)
-    each = -(-lists.lanes // groups)
+        SA, sums = _panels(rows, cut, parts, entries, shares, d, factor)
+    each = -(-lists.lanes // min(lists.lanes, _SIDE_GROUPS))
     groups = -(-lists.lanes // each)
     sides = xp.empty((groups, d, k + 1))
     launch(
         "sides", "sides", rows.b.dtype, (-(-lists.width // _THREADS), len(lists.parts), groups), _THREADS,
         (rows.b, *strides(rows.b), rows.weight, k, rows.scale[1], d, parts, entries, bounds, lists.lanes,
-         lists.lane_rows, lists.capacity, lists.width, each, sides),
+         lists.lane_rows, lists.shift, lists.capacity, lists.width, each, sides),
     )  # fmt: skip
     columns = _columns(rows, sums)
     return Swept(SA, xp.asnumpy(add_lanes(sides, factor)), columns, *_totals(rows))
 
 
-def _gather(rows: Rows, lists: cuts.Lists, entries: Any, bounds: Any, d: int) -> tuple[Any, Any]:
-    """SA and the sums (·, 3, n) of the rows, on the card."""
+def _gather(rows: Rows, lists: cuts.Lists, entries: Any, bounds: Any, d: int, factor: float) -> tuple[Any, Any]:
+    """SA and the sums (·, 3, n) of the rows, on the card. The parts of one block make the sums."""
     (m, n, _), xp = rows.shape, cupy()
     tiles, span = cuts.spans(n)
-    cut = [cuts.gather_cut(lists, m, int(part[1]), tiles) for part in lists.parts]
-    down = [-(-int(part[1]) // (cuts.GATHER_WARPS * c.rows_each)) for part, c in zip(lists.parts, cut, strict=True)]
-    assert len({c.groups for c in cut}) == 1  # parts differ by a row at most
-    out = xp.empty((cut[0].groups, d, n), rows.b.dtype)
-    sums = xp.empty((sum(y * c.groups for y, c in zip(down, cut, strict=True)), 3, n))
-    done = 0
-    for p, (part, c, y) in enumerate(zip(lists.parts, cut, down, strict=True)):
+    cut = cuts.gather_cut(lists, m, lists.width, tiles)
+    down = -(-lists.width // (cuts.GATHER_WARPS * cut.rows_each))
+    exact = int((lists.parts[:, 2] == 0).sum())
+    out, sums = xp.empty((cut.groups, d, n), rows.b.dtype), xp.empty((exact, cut.groups * down, 3, n))
+    for p, part in enumerate(lists.parts):
         launch(
-            "gather", "gather", rows.A.dtype, (tiles, y, c.groups), 32 * cuts.GATHER_WARPS,
+            "gather", "gather", rows.A.dtype, (tiles, down, cut.groups), 32 * cuts.GATHER_WARPS,
             (*rows.contiguous, entries[p], bounds[p], lists.lanes, lists.lane_rows, lists.capacity, lists.width,
-             c.lanes_each, c.rows_each, int(part[0]), int(part[1]), d, out, sums[done:]),
-            8 * 32 * cuts.GATHER_WARPS, SPAN=span,
+             cut.lanes_each, cut.rows_each, int(part[0]), int(part[1]), d, out, sums[p] if p < exact else None),
+            8 * 32 * cuts.GATHER_WARPS, SPAN=span, EXACT=int(p < exact),
         )  # fmt: skip
-        done += y * c.groups
-    return add_lanes(out), sums
+    return add_lanes(out, factor), sums.reshape(-1, 3, n)
 
 
 def _panels(
-    rows: Rows, cut: cuts.PanelCut, parts: Any, entries: Any, bounds: Any, d: int, factor: float
+    rows: Rows, cut: cuts.PanelCut, parts: Any, entries: Any, shares: Any, d: int, factor: float
 ) -> tuple[Any, Any]:
     n, xp, lists = rows.A.shape[1], cupy(), cut.lists
     out, sums = xp.empty((cut.groups, d, n), rows.b.dtype), xp.empty((cut.groups, 3, n))
     launch(
         "panels", "panels", rows.A.dtype, (cut.tiles, len(lists.parts), cut.groups), cuts.PANEL_THREADS,
-        (*rows.contiguous, parts, entries, bounds, lists.lanes, lists.capacity, lists.width, cut.lanes_each, d, out,
-         sums),
-        cut.shared_bytes, PANEL=cut.panel_rows,
+        (*rows.contiguous, parts, entries, shares, lists.lanes, lists.capacity, cut.lanes_each, d, out, sums),
+        cut.shared_bytes, PANEL=lists.lane_rows,
     )  # fmt: skip
     return add_lanes(out, factor), sums
 

@@ -53,6 +53,17 @@ __device__ __forceinline__ Real widen(Input x) {
 }
 #endif
 
+// The value, or its negative where the highest bit of `entry` is set.
+__device__ __forceinline__ Real signed_by(Real value, u32 entry) {
+    union {
+        Real value;
+        u32 words[sizeof(Real) / sizeof(u32)];
+    } both;
+    both.value = value;
+    both.words[sizeof(Real) / sizeof(u32) - 1] ^= entry & 0x80000000u;
+    return both.value;
+}
+
 __device__ __forceinline__ i64 smaller(i64 a, i64 b) { return a < b ? a : b; }
 
 // A sum over the lanes of a warp, in a fixed order, on each of them.
