@@ -10,7 +10,7 @@
 #define THREADS 512
 #define WARPS (THREADS / WARP)
 #define SHARES 32         // warps that share out a lane, where lanes are shared out
-#define VECTOR 4          // entries that they read at a time: their shares begin at multiples
+#define VECTOR 8          // entries that they read at a time: their shares begin at multiples
 #define LAST 0x40000000u  // of an entry of a list: no more of its row of S in the lane; the highest bit is its sign
 
 __device__ __forceinline__ u64 code_of(u32 word, u64 first, u64 width) {
@@ -96,7 +96,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     u32* const place = room;                // (width): how many entries, then where the next goes
     u32* const meet = place + wide;         // (WARPS)
     u32* const edge = meet + WARPS;         // (SHARES + 1): where shares begin among the sorted
-    u32* const sorted = edge + SHARES + 1;  // (entries)
+    u32* const begins = edge + SHARES + 1;  // (SHARES): and where in the list
+    u32* const sorted = begins + SHARES;  // (entries)
     for (int r = threadIdx.x; r < wide; r += THREADS) place[r] = 0;
     __syncthreads();
     each_entry(key, start + first, rows, d, nnz, part, [&](u32 row, u32, u32) { atomicAdd(place + row, 1u); });
@@ -132,20 +133,21 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
     __syncthreads();
 
-    if (shares) {  // the first SHARES threads: an even share, moved to the next end of a row of S
-        if (threadIdx.x < SHARES) {
-            u32 p = total * threadIdx.x / SHARES;
+    if (shares) {  // an even share, moved to the next end of a row of S, each by a lane of the first warp
+        const int w = threadIdx.x;
+        if (w < SHARES) {
+            u32 p = total * w / SHARES;
             while (p > 0 && p < total && !(sorted[p - 1] & LAST)) ++p;
-            edge[threadIdx.x] = p;
-        }
-        __syncthreads();
-        if (threadIdx.x == 0) {
-            u32 at = 0;
-            for (int w = 0; w < SHARES; ++w) {
-                shares[here * (SHARES + 1) + w] = at;
-                at += (edge[w + 1] - edge[w] + VECTOR - 1) / VECTOR * VECTOR;
+            edge[w] = p;
+            const u32 after = __shfl_sync(EVERY_LANE, p, (w + 1) % SHARES);
+            const u32 wants = ((w + 1 < SHARES ? after : total) - p + VECTOR - 1) / VECTOR * VECTOR;
+            u32 at = wants;
+            for (int apart = 1; apart < WARP; apart *= 2) {
+                const u32 other = __shfl_sync(EVERY_LANE, at, (w - apart) & (WARP - 1));
+                if (w >= apart) at += other;
             }
-            shares[here * (SHARES + 1) + SHARES] = at;
+            begins[w] = shares[here * (SHARES + 1) + w] = at - wants;
+            if (w == SHARES - 1) shares[here * (SHARES + 1) + SHARES] = at;
         }
         __syncthreads();
     }
@@ -153,9 +155,10 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         const u32 low = r ? place[r - 1] : 0;
         u32 moved = low;
         if (shares) {
-            int w = 0;
-            while (w + 1 < SHARES && edge[w + 1] <= low) ++w;
-            moved = shares[here * (SHARES + 1) + w] + (low - edge[w]);
+            int w = 0;  // the last share that begins at it or before
+            for (int step = SHARES / 2; step; step /= 2)
+                if (edge[w + step] <= low) w += step;
+            moved = begins[w] + (low - edge[w]);
         }
         bounds[r] = moved | (place[r] - low) << 16;
     }
@@ -165,7 +168,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         return;
     }
     for (int w = threadIdx.x / WARP; w < SHARES; w += WARPS) {
-        const u32 low = edge[w], high = edge[w + 1], at = shares[here * (SHARES + 1) + w];
+        const u32 low = edge[w], high = edge[w + 1], at = begins[w];
         for (u32 p = threadIdx.x % WARP; p < (high - low + VECTOR - 1) / VECTOR * VECTOR; p += WARP) {
             const u32 entry = low + p < high ? sorted[low + p] : 0;
             list[at + p] = (entry & ~0xffffu) | (entry & 0xffffu) << shift;
