@@ -22,7 +22,7 @@ GATHER_WARPS, MOST_SPAN = 8, 8  # gather.cu, rows.cuh
 TILE, PANEL_THREADS = 32, 1024  # panels.cu
 MOST_WARPS = 16  # gradient.cu: a team's
 
-_MOST_BLOCKS = 16  # blocks of a sparse sign sketch in one part: their lists take shared memory, too
+_MOST_BLOCKS = 16  # order.cu: blocks of a sparse sign sketch in one part; their lists take shared memory, too
 _BLOCKS = 16 * 132  # of a grid: many for each multiprocessor, and a multiple of how many H100 and H200 have
 _LEAST = 16  # rows of A that an accumulator should meet: fewer are not worth adding up
 _TEAM_ROWS = 64  # the fewest of a team of the gradient sweep
@@ -51,7 +51,7 @@ class Lists(NamedTuple):
 
 
 def _list_bytes(width: int, capacity: int) -> int:
-    return 4 * (width + ORDER_THREADS // WARP + 2 * SHARES + 1 + capacity)
+    return 4 * (width + ORDER_THREADS // WARP + _MOST_BLOCKS + 1 + 2 * SHARES + 1 + capacity)
 
 
 def _lists(rows: int, parts: np.ndarray, lane_rows: int, shift: int = 0) -> Lists:
@@ -108,9 +108,9 @@ def panel_cut(rows: int, columns: int, sketch_size: int, nnz: int, itemsize: int
     None where SA is so large that its parts would go over A more often than its blocks do.
     """
     row_bytes = TILE * itemsize
-    panel = (1 << 16) // row_bytes  # the bytes that an entry counts
+    panel = (7 << 13) // row_bytes  # an entry counts 2^16 bytes; a little less leaves room for 1024 rows of S
     while _panel_bytes(panel, row_bytes, 0, 1) > shared_bytes * 2 // 5:
-        panel //= 2
+        panel -= WARP
 
     def room(blocks: int) -> int:
         return min(1 << PLACE_BITS, (shared_bytes - _panel_bytes(panel, row_bytes, 0, blocks)) // row_bytes)
@@ -127,7 +127,7 @@ def panel_cut(rows: int, columns: int, sketch_size: int, nnz: int, itemsize: int
 
 
 def _panel_bytes(panel: int, row_bytes: int, width: int, blocks: int) -> int:
-    return (16 + 4 * blocks) * panel + 4 * SHARES * VECTOR + row_bytes * (panel + width)
+    return (16 + 8 * blocks) * panel + 8 * SHARES * VECTOR + row_bytes * (panel + width)
 
 
 def _parts(d: int, nnz: int, room: Callable[[int], int]) -> np.ndarray:

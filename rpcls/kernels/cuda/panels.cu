@@ -21,6 +21,21 @@ struct alignas(16) Entries {
     u32 of[VECTOR];
 };
 
+// 16 bytes into shared memory, where a card can do that by itself; `arrived` waits for this thread's.
+__device__ __forceinline__ void send(uint4* to, const uint4* from) {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((u32)__cvta_generic_to_shared(to)), "l"(from));
+#else
+    *to = *from;
+#endif
+}
+
+__device__ __forceinline__ void arrived() {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+}
+
 struct alignas(16) Scalars {
     double root, rhs;
 };
@@ -42,22 +57,29 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     shares += blockIdx.y * lanes * (WARPS + 1);
 
     SHARED(Scalars, room);
-    Scalars* const scalars = room;                             // (PANEL)
-    Entries* const entries = (Entries*)(scalars + PANEL);      // (capacity / VECTOR)
-    Real* const panel = (Real*)(entries + capacity / VECTOR);  // (PANEL, TILE)
-    Real* const kept = panel + PANEL * TILE;                   // (part_rows, TILE)
+    Scalars* const scalars = room;                                 // (PANEL)
+    Entries* const entries = (Entries*)(scalars + PANEL);          // (2, capacity / VECTOR)
+    Real* const panel = (Real*)(entries + 2 * capacity / VECTOR);  // (PANEL, TILE)
+    Real* const kept = panel + PANEL * TILE;                       // (part_rows, TILE)
     for (i64 i = threadIdx.x; i < part_rows * TILE; i += THREADS) kept[i] = (Real)0;
 
     const u32 lane_bytes = lane * (u32)sizeof(Real);
     const i64 begin = group * lanes_each, end = smaller(lanes, begin + lanes_each);
     double sum = 0.0, square = 0.0, product = 0.0;
-    Real held[LOADS];
-    u32 from = 0, to = 0;  // of the list of the panel, this warp's share
+    Real held[LOADS] = {};
+    u32 from = 0, to = 0, next_from = 0, next_to = 0;  // this warp's share of the list
     for (i64 l = begin - 1; l < end; ++l) {
         const bool more = l + 1 < end;
         const i64 next = (l + 1) * PANEL;
-        Scalars own = {0.0, 0.0};
-        if (more) {  // the next panel is on its way while this one is worked on
+        const Entries* const listed = entries + ((l - begin) & 1) * (capacity / VECTOR);
+        Real own_rhs = (Real)0;
+        double own_weight = 0.0;
+        if (more) {  // the next panel is on its way, and nothing waits for it, while this one is worked on
+            const u32* const share = shares + (l + 1) * (WARPS + 1);
+            const u32 coming = share[WARPS] / 4;
+            uint4* const to_there = (uint4*)(entries + ((l + 1 - begin) & 1) * (capacity / VECTOR));
+            for (u32 p = threadIdx.x; p < coming; p += THREADS)
+                send(to_there + p, (const uint4*)(list + (l + 1) * capacity) + p);
 #pragma unroll
             for (int e = 0; e < LOADS; ++e) {
                 const i64 row = next + warp + e * WARPS;
@@ -65,13 +87,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             }
             const i64 row = next + threadIdx.x;
             if (threadIdx.x < PANEL && row < count) {
-                own.root = weight ? sqrt(weight[row]) : 1.0;
-                own.rhs = b ? (double)b[row * b_stride] * (own.root * scale_b) : 0.0;
+                own_weight = weight ? weight[row] : 1.0;
+                if (b) own_rhs = b[row * b_stride];
             }
+            next_from = share[warp];
+            next_to = share[warp + 1];
         }
         Real run = (Real)0;
         for (u32 p = from; p < to; ++p) {
-            const Entries some = entries[p];
+            const Entries some = listed[p];
             Real value[VECTOR];
 #pragma unroll
             for (int r = 0; r < VECTOR; ++r)
@@ -86,14 +110,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             }
         }
         if (!more) break;
-        if (threadIdx.x < PANEL) scalars[threadIdx.x] = own;
+        if (threadIdx.x < PANEL) {
+            const double root = weight ? sqrt(own_weight) : own_weight;
+            scalars[threadIdx.x] = Scalars{root, (double)own_rhs * (root * scale_b)};
+        }
+        from = next_from / VECTOR;
+        to = next_to / VECTOR;
+        arrived();
         __syncthreads();
-        const u32* const share = shares + (l + 1) * (WARPS + 1);
-        from = share[warp] / VECTOR;
-        to = share[warp + 1] / VECTOR;
-        const u32 coming = share[WARPS] / VECTOR;
-        const Entries* const listed = (const Entries*)(list + (l + 1) * capacity);
-        for (u32 p = threadIdx.x; p < coming; p += THREADS) entries[p] = listed[p];
 #pragma unroll
         for (int e = 0; e < LOADS; ++e) {
             const int i = warp + e * WARPS;
