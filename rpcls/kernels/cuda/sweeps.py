@@ -264,9 +264,7 @@ def dense(rows: Rows, file: str, key: int, d: int) -> Swept:
     return Swept(SA * dtype.type(factor), xp.asnumpy(sides) * factor, *exact(rows))
 
 
-def hadamard(
-    rows: Rows, key: int, d: int, q: int, low: np.ndarray, high: np.ndarray, shared: bool
-) -> Swept:
+def hadamard(rows: Rows, key: int, d: int, q: int, low: np.ndarray, high: np.ndarray, shared: bool) -> Swept:
     """The sweep under Hadamard transforms of blocks of q rows, sampled as low, high (d,) and shared say."""
     (m, n, k), xp, dtype = rows.shape, cupy(), rows.b.dtype
     N, key_word, start = n + k + 1, np.uint64(key), rows.start
