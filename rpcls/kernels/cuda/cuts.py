@@ -163,11 +163,9 @@ class GradientCut(NamedTuple):
     shared_bytes: int
 
 
-def gradient_cut(rows: int, n: int, rhs: int) -> GradientCut | None:
-    """Cut a gradient sweep over rows of n columns for one or two right-hand sides; None for more columns than fit."""
+def gradient_cut(rows: int, n: int, rhs: int) -> GradientCut:
+    """Cut a gradient sweep over rows of n columns, at most 2048, for one or two right-hand sides."""
     warps, span = spans(n, MOST_SPAN // rhs)
-    if warps > MOST_WARPS:
-        return None
     each = 1 if warps > 1 else 8  # teams of a block
     most = _BLOCKS * (8 if warps == 1 else 1)
     lane_rows = max(_TEAM_ROWS, -(-rows // most))

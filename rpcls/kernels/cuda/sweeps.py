@@ -14,7 +14,18 @@ import numpy as np
 from . import cuts
 from .device import cupy, launch, shared_bytes
 
-__all__ = ["Rows", "Swept", "add_lanes", "dense", "exact", "gradient", "hadamard", "sparse_sign", "weighted"]
+__all__ = [
+    "Rows",
+    "Swept",
+    "add_lanes",
+    "dense",
+    "exact",
+    "gradient",
+    "gradient_fits",
+    "hadamard",
+    "sparse_sign",
+    "weighted",
+]
 
 _LANES = 32  # of accumulators added up by one thread
 _THREADS = 256
@@ -189,7 +200,7 @@ def _panels(
 
 def exact(rows: Rows) -> tuple[np.ndarray, np.ndarray, float]:
     """The columns, right and weight of a `Swept`."""
-    (m, n, _), xp = rows.shape, cupy()
+    n, xp = rows.A.shape[1], cupy()
     tiles, span = cuts.spans(n)
     found = []
     for part in _parts(rows):
@@ -295,15 +306,17 @@ def hadamard(rows: Rows, key: int, d: int, q: int, low: np.ndarray, high: np.nda
 # -- going back to the rows ---------------------------------------------------------------------------
 
 
-def gradient(A: Any, b: Any, weight: Any, means: Any, X: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+def gradient_fits(n: int) -> bool:
+    """Whether rows of n columns are short enough for `gradient`."""
+    return n <= 32 * cuts.MOST_SPAN * cuts.MOST_WARPS // 2
+
+
+def gradient(A: Any, b: Any, weight: Any, means: Any, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(‖B − AX‖² (k,), Aᵀ(B − AX) (n, k)), on the host, for X (n, k) there: one read of A for each two columns of X.
 
-    B is b, or 0 where b is None; A and B are less the means (n,), (k,) where there are any. None where a row is too
-    long for the kernel.
+    B is b, or 0 where b is None; A and B are less the means (n,), (k,) where there are any.
     """
     n, k, xp = A.shape[1], X.shape[1], cupy()
-    if cuts.gradient_cut(len(A), n, min(k, 2)) is None:
-        return None
     a_mean, b_mean = (None, None) if means is None else (xp.asarray(means[0]), xp.asarray(means[1]))
     XT, squares, out = xp.asarray(np.ascontiguousarray(X.T)), np.zeros(k), np.zeros((n, k))
     for i, j, block in _contiguous(A):
@@ -320,7 +333,6 @@ def gradient(A: Any, b: Any, weight: Any, means: Any, X: np.ndarray) -> tuple[np
 def _gradient(A: Any, b: Any, weight: Any, a_mean: Any, b_mean: Any, XT: Any) -> tuple[np.ndarray, np.ndarray]:
     (m, n), k, xp = A.shape, XT.shape[0], cupy()
     cut = cuts.gradient_cut(m, n, k)
-    assert cut is not None
     out, squares = xp.empty((cut.teams, k, n)), xp.empty((cut.teams, k))
     arguments = (
         A, strides(A)[0], b, *((0, 0) if b is None else strides(b)), weight, a_mean, b_mean, XT, m, n, cut.teams,
