@@ -73,8 +73,15 @@ class Swept(NamedTuple):
     right: np.ndarray
     weight: float
 
-    def __add__(self, other: Swept) -> Swept:  # type: ignore[override]
-        return Swept(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+    def plus(self, other: Swept) -> Swept:
+        """The sweep over the rows of both."""
+        return Swept(
+            self.SA + other.SA,
+            self.sides + other.sides,
+            self.columns + other.columns,
+            self.right + other.right,
+            self.weight + other.weight,
+        )
 
 
 def strides(array: Any) -> tuple[int, ...]:
@@ -125,7 +132,7 @@ def sparse_sign(rows: Rows, key: int, d: int, nnz: int) -> Swept:
     swept = None
     for part in _parts(rows):
         one = _sparse_sign(part, key, d, nnz)
-        swept = one if swept is None else swept + one
+        swept = one if swept is None else swept.plus(one)
     assert swept is not None
     return swept
 
