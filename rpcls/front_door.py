@@ -55,6 +55,7 @@ def compress(
     row_offset: int = 0,
     sample_weight: Any = None,
     workers: int | None = None,
+    device: str | None = None,
 ) -> CompressedProblem:
     """Read A and b once and keep a summary that every one-pass solver can answer from.
 
@@ -83,6 +84,11 @@ def compress(
         Non-negative weights w of min Σ wᵢ(aᵢx − bᵢ)².
     workers : int, optional
         Threads; default RPCLS_NUM_THREADS or every processor at hand. The result does not depend on it.
+    device : {None, "cpu", "cuda"}, default None
+        Where rows in host memory are swept. "cuda": on the current NVIDIA card, to which they are copied a block at a
+        time while the block before is swept, so that they may be more than it can hold; it takes CuPy, and the time of
+        the copies. Rows in pinned memory (``cupyx.empty_pinned``) are copied from where they are. None and "cpu": where
+        they lie.
 
     Returns
     -------
@@ -96,6 +102,8 @@ def compress(
         NaN or infinity in the data; found without an extra sweep.
     SourceError
         The rows could not be read; the message names the block.
+    DeviceError, MissingDependencyError
+        There is no card or no room on it; CuPy is not installed.
 
     Notes
     -----
@@ -117,7 +125,7 @@ def compress(
         raise InvalidTypeError(f"row_offset must be an int, got {type(row_offset).__name__} {row_offset!r}")
     if not 0 <= row_offset <= ROWS_LIMIT:
         raise InvalidValueError(f"row_offset must be in [0, 2**62], got {row_offset}")
-    source = source_of(A, b, sample_weight=sample_weight, row_offset=int(row_offset), workers=workers)
+    source = source_of(A, b, sample_weight=sample_weight, row_offset=int(row_offset), workers=workers, device=device)
     if row_offset + (source.n_rows or 0) > ROWS_LIMIT:
         raise InvalidValueError(f"rows are numbered below 2**62, got {source.n_rows} rows from row_offset {row_offset}")
     return source.compress(_operator(sketch, sketch_size, rng, source))
@@ -135,6 +143,7 @@ def lstsq(
     intercept: bool = False,
     sample_weight: Any = None,
     workers: int | None = None,
+    device: str | None = None,
     rng: RandomLike = None,
 ) -> Solution:
     """Solve min ‖Ax − b‖ for a tall A.
@@ -158,16 +167,17 @@ def lstsq(
         on unit-norm columns at 15ε, so that the scaling of columns never costs rank.
     intercept : bool, default False
         Add a free constant, returned as `Solution.intercept`.
-    sample_weight, workers
+    sample_weight, workers, device
         As in `compress`.
 
     Returns
     -------
     Solution
+        x is a NumPy array for rows in host memory, whatever the device, and a CuPy array for rows on a card.
 
     Raises
     ------
-    InvalidValueError, InvalidTypeError, NonFiniteError, SourceError
+    InvalidValueError, InvalidTypeError, NonFiniteError, SourceError, DeviceError, MissingDependencyError
         As in `compress`.
 
     Warns
@@ -193,7 +203,7 @@ def lstsq(
     if not isinstance(intercept, bool | np.bool_):
         raise InvalidTypeError(f"intercept must be True or False, got {intercept!r}")
     began = time.perf_counter()
-    source = source_of(A, b, sample_weight=sample_weight, intercept=bool(intercept), workers=workers)
+    source = source_of(A, b, sample_weight=sample_weight, intercept=bool(intercept), workers=workers, device=device)
     solver, rtol = _solver(solver), checked_rtol(rtol)
     size, solution, wasted = None, None, 0
     if solver == "auto":

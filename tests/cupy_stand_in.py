@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import cupy_streams
 import numpy as np
 import pytest
 import scipy.linalg
@@ -24,7 +25,8 @@ FUNCTIONS = (
     "abs", "argmax", "argwhere", "ascontiguousarray", "asfortranarray", "concatenate", "empty", "isfinite", "ones",
     "sqrt", "zeros",
 )  # fmt: skip
-METHODS = ("all", "any", "astype", "max", "min", "sum", "reshape", "copy")
+METHODS = ("all", "any", "astype", "max", "min", "sum", "copy")
+VIEWS = ("reshape", "view")
 
 
 class ndarray:
@@ -34,24 +36,37 @@ class ndarray:
     device = SimpleNamespace(id=0)
 
     def __init__(self, array: np.ndarray) -> None:
-        self.held = array
+        self.array = array
+
+    @property
+    def held(self) -> np.ndarray:
+        """For work on the null stream; views take `array`."""
+        cupy_streams.clock.use(self.array)
+        return self.array
 
     def __array__(self, *_: Any, **__: Any) -> np.ndarray:
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`.")
 
     def __getattr__(self, name: str) -> Any:
         if name in ("shape", "dtype", "strides", "ndim", "size", "itemsize", "nbytes"):
-            return getattr(self.held, name)
+            return getattr(self.array, name)
         if name == "T":
-            return ndarray(self.held.T)
+            return ndarray(self.array.T)
+        if name in VIEWS:
+            return lambda *a, **k: _view(self.array, getattr(self.array, name)(*a, **k))
         if name in METHODS:
             return lambda *a, **k: _wrapped(getattr(self.held, name)(*map(_bare, a), **k))
         raise AttributeError(name)
 
     def __len__(self) -> int:
-        return len(self.held)
+        return len(self.array)
+
+    def set(self, given: Any, stream: Any = None) -> None:
+        cupy_streams.copy(self.array, given, stream)
 
     def __getitem__(self, where: Any) -> ndarray:
+        if isinstance(where, slice):
+            return ndarray(self.array[where])
         return ndarray(np.asarray(self.held[_place(where)]))
 
     def __setitem__(self, where: Any, value: Any) -> None:
@@ -99,6 +114,12 @@ def _place(where: Any) -> Any:
     return tuple(map(_place, where)) if isinstance(where, tuple) else _bare(where)
 
 
+def _view(given: np.ndarray, array: np.ndarray) -> ndarray:
+    if not np.shares_memory(given, array):
+        cupy_streams.clock.use(given)
+    return ndarray(array)
+
+
 def _wrapped(value: Any) -> Any:
     return ndarray(np.asarray(value)) if isinstance(value, np.ndarray | np.generic) else value
 
@@ -120,8 +141,8 @@ class CUDADriverError(RuntimeError):
 
 
 class Device:
-    def __init__(self, number: int = 0) -> None:
-        self.id = number
+    def __init__(self, number: int | None = None) -> None:
+        self.id = number or 0
         self.attributes = {"MaxSharedMemoryPerBlockOptin": 99 << 10}
 
     def __enter__(self) -> Device:
@@ -187,7 +208,13 @@ def module() -> ModuleType:
         Device=Device,
         compiler=SimpleNamespace(CompileException=CompileException),
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
-        runtime=SimpleNamespace(CUDARuntimeError=CUDARuntimeError),
+        runtime=SimpleNamespace(
+            CUDARuntimeError=CUDARuntimeError, pointerGetAttributes=cupy_streams.pointer_attributes
+        ),
+        Stream=cupy_streams.Stream,
+        Event=cupy_streams.Event,
+        get_current_stream=lambda: cupy_streams.NULL,
+        alloc_pinned_memory=cupy_streams.alloc_pinned_memory,
         driver=SimpleNamespace(CUDADriverError=CUDADriverError),
     )
     return cupy
@@ -196,10 +223,12 @@ def module() -> ModuleType:
 @contextmanager
 def imported(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The stand-in as `cupy`, for one test."""
-    cupy, linalg = module(), ModuleType("cupyx.scipy.linalg")
+    cupy, cupyx, linalg = module(), ModuleType("cupyx"), ModuleType("cupyx.scipy.linalg")
+    cupyx.empty_pinned = cupy_streams.empty_pinned  # type: ignore[attr-defined]
     linalg.solve_triangular = _solve_triangular  # type: ignore[attr-defined]
     with monkeypatch.context() as patch:
-        for name, value in (("cupy", cupy), ("cupyx", ModuleType("cupyx")), ("cupyx.scipy.linalg", linalg)):
+        for name, value in (("cupy", cupy), ("cupyx", cupyx), ("cupyx.scipy.linalg", linalg)):
             patch.setitem(sys.modules, name, value)
         patch.setitem(sys.modules, "cupyx.scipy", ModuleType("cupyx.scipy"))
         yield cupy
+        cupy_streams.forget()

@@ -258,8 +258,9 @@ def test_torch_tensors_on_a_card_share_their_memory(stand_in: Any, monkeypatch: 
         InvalidTypeError, match=r"CuPy has no bfloat16; convert the tensor to float32: tensor.float\(\)"
     ):
         rpcls.lstsq(half, Tensor(b))
-    monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(MissingDependencyError, match=r"a torch tensor on a card needs CuPy, .*pip install cupy-"):
+    told = r"a torch tensor on a card needs CuPy, .*pip install cupy-"
+    with monkeypatch.context() as patch, pytest.raises(MissingDependencyError, match=told):
+        patch.setitem(sys.modules, "cupy", None)
         rpcls.lstsq(Tensor(A), Tensor(b))
 
 

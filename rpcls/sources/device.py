@@ -138,26 +138,31 @@ class DeviceSource(Source):
         return -self._residual(P, rhs=False)[1]
 
     def gram(self, R: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        from ..kernels.cuda.device import on_device, solve_triangular
+        from ..kernels.cuda.device import on_device
 
-        n, k = self.n_columns, self.n_rhs
-        means = means_of(self, k, True)
         with on_device(self.A) as xp:
-            total, cross = xp.zeros((n, n)), xp.zeros((n, k))
-            triangle = None if R is None else xp.asarray(np.ascontiguousarray(R))
-            for A, b, w in self._posed(means):
-                if w is not None:
-                    root = xp.sqrt(w)[:, None]
-                    A, b = A * root, b * root
-                W = A if triangle is None else solve_triangular(triangle, A.T, trans="T").T
-                total += W.T @ W
-                cross += W.T @ b
-            total, cross = xp.asnumpy(total), xp.asnumpy(cross)
+            sums = self.gram_sums(None if R is None else xp.asarray(np.ascontiguousarray(R)), None)
+            total, cross = (xp.asnumpy(part) for part in sums)
         if not (np.isfinite(total).all() and np.isfinite(cross).all()):
             self._exponent("A", self.A)
             self._exponent("b", self.b)
             raise SourceError("a sweep over finite rows overflowed; rescale A or b")
         return 0.5 * (total + total.T), cross
+
+    def gram_sums(self, triangle: Any, sums: tuple[Any, Any] | None) -> tuple[Any, Any]:
+        """What `gram` adds up, on the card: to `sums` of other rows, if there are any."""
+        from ..kernels.cuda.device import cupy, solve_triangular
+
+        n, k, xp = self.n_columns, self.n_rhs, cupy()
+        total, cross = (xp.zeros((n, n)), xp.zeros((n, k))) if sums is None else sums
+        for A, b, w in self._posed(means_of(self, k, True)):
+            if w is not None:
+                root = xp.sqrt(w)[:, None]
+                A, b = A * root, b * root
+            W = A if triangle is None else solve_triangular(triangle, A.T, trans="T").T
+            total += W.T @ W
+            cross += W.T @ b
+        return total, cross
 
     def predict(self, X: np.ndarray) -> Any:
         from ..kernels.cuda.device import on_device
@@ -167,29 +172,43 @@ class DeviceSource(Source):
             out = self.A.astype(self.dtype, copy=False) @ there
         return out if self.rhs_shape else out[:, 0]
 
+    def product(self, X: np.ndarray) -> np.ndarray:
+        from ..kernels.cuda.device import on_device
+
+        with on_device(self.A) as xp:
+            there = xp.asarray(np.ascontiguousarray(X, np.float64))
+            parts = [xp.asnumpy(A @ there) for _, A in self._float64(self.A)]
+        return np.concatenate(parts) if parts else np.empty((0, X.shape[1]))
+
     def any_rhs(self) -> bool:
         return bool(self.b.any())
 
     def triangle(self) -> tuple[np.ndarray, int]:
         from ..kernels.cuda.device import on_device
 
-        width = int(self.intercept) + self.n_columns + self.n_rhs
-        step = rows_of_triangle(width)
         with on_device(self.A) as xp:
-            R = xp.zeros((0, width))
-            for i in range(0, self.n_rows, step):
-                A, b = self.A[i : i + step].astype(np.float64), self.b[i : i + step].astype(np.float64)
-                rows = xp.concatenate([xp.ones((len(A), 1)), A, b], axis=1)[:, int(not self.intercept) :]
-                if self.weight is not None:
-                    rows = rows * xp.sqrt(self.weight[i : i + step])[:, None]
-                if not bool(xp.isfinite(rows).all()):
-                    self._exponent("A", self.A)
-                    self._exponent("b", self.b)
-                R = xp.linalg.qr(xp.concatenate([R, rows], axis=0), mode="r")
-            R = xp.asnumpy(R)
+            R = xp.asnumpy(self.triangle_under(None))
         if self.intercept:
             check_total(float(abs(R[0, 0])) if len(R) else 0.0)
         return R, self.n_rows
+
+    def triangle_under(self, R: Any) -> Any:
+        """The triangle of these rows under R, that of other rows, if there are any; on the card."""
+        from ..kernels.cuda.device import cupy
+
+        xp, width = cupy(), int(self.intercept) + self.n_columns + self.n_rhs
+        step = rows_of_triangle(width)
+        R = xp.zeros((0, width)) if R is None else R
+        for i in range(0, self.n_rows, step):
+            A, b = self.A[i : i + step].astype(np.float64), self.b[i : i + step].astype(np.float64)
+            rows = xp.concatenate([xp.ones((len(A), 1)), A, b], axis=1)[:, int(not self.intercept) :]
+            if self.weight is not None:
+                rows = rows * xp.sqrt(self.weight[i : i + step])[:, None]
+            if not bool(xp.isfinite(rows).all()):
+                self._exponent("A", self.A)
+                self._exponent("b", self.b)
+            R = xp.linalg.qr(xp.concatenate([R, rows], axis=0), mode="r")
+        return R
 
 
 def _as_matrix(A: Any) -> Any:
