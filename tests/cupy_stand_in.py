@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import cupy_sparse
 import cupy_streams
 import numpy as np
 import pytest
@@ -22,10 +23,10 @@ import scipy.linalg
 from host_cuda import Module
 
 FUNCTIONS = (
-    "abs", "argmax", "argwhere", "ascontiguousarray", "asfortranarray", "concatenate", "empty", "isfinite", "ones",
-    "sqrt", "zeros",
+    "abs", "arange", "argmax", "argwhere", "ascontiguousarray", "asfortranarray", "concatenate", "empty", "isfinite",
+    "ones", "searchsorted", "sqrt", "zeros",
 )  # fmt: skip
-METHODS = ("all", "any", "astype", "max", "min", "sum", "copy")
+METHODS = ("all", "any", "astype", "max", "min", "sort", "sum", "copy")
 VIEWS = ("reshape", "view")
 
 
@@ -89,10 +90,11 @@ class ndarray:
 
 
 def _add_operators() -> None:
-    for name in ("add", "sub", "mul", "truediv", "matmul", "lt", "gt", "le", "ge"):
+    plain = ("add", "sub", "mul", "truediv", "floordiv", "mod", "rshift", "matmul")
+    for name in (*plain, "lt", "gt", "le", "ge"):
         own = getattr(operator, name)
         setattr(ndarray, f"__{name}__", lambda a, b, own=own: _wrapped(own(a.held, _bare(b))))
-        if name not in ("lt", "gt", "le", "ge"):
+        if name in plain:
             setattr(ndarray, f"__r{name}__", lambda a, b, own=own: _wrapped(own(_bare(b), a.held)))
     for name in ("iadd", "isub"):
         own = getattr(operator, name)
@@ -230,5 +232,6 @@ def imported(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         for name, value in (("cupy", cupy), ("cupyx", cupyx), ("cupyx.scipy.linalg", linalg)):
             patch.setitem(sys.modules, name, value)
         patch.setitem(sys.modules, "cupyx.scipy", ModuleType("cupyx.scipy"))
+        patch.setitem(sys.modules, "cupyx.scipy.sparse", cupy_sparse.module(ndarray))
         yield cupy
         cupy_streams.forget()

@@ -11,6 +11,7 @@ from .array import ArraySource
 from .base import Source
 from .blocks import BlockSource, RowBlocks
 from .device import DeviceSource
+from .device_sparse import DeviceSparseSource, is_device_sparse
 from .sparse import SparseSource, is_sparse
 from .streamed import StreamedSource
 from .tables import column_names, plain
@@ -19,6 +20,7 @@ __all__ = [
     "ArraySource",
     "BlockSource",
     "DeviceSource",
+    "DeviceSparseSource",
     "RowBlocks",
     "Source",
     "SparseSource",
@@ -55,12 +57,15 @@ def source_of(
         raise InvalidTypeError("A must be an array or RowBlocks, got a function; use rpcls.RowBlocks(A, n_columns)")
     columns, A = column_names(A), plain(of_tensor(A), "A")
     b, sample_weight = of_tensor(b), of_tensor(sample_weight)
-    if device == "cpu" and on_card(A):
+    there = on_card(A) or is_device_sparse(A)
+    if there and device == "cpu":
+        given, how = ("CuPy array", "cupy.asnumpy(A)") if on_card(A) else (type(A).__name__, "A.get()")
         raise InvalidTypeError(
-            "device='cpu' sweeps rows in host memory, and A is a CuPy array; pass cupy.asnumpy(A) and cupy.asnumpy(b), "
+            f"device='cpu' sweeps rows in host memory, and A is a {given} on a card; pass {how} and cupy.asnumpy(b), "
             "or leave device None"
         )
-    kind = DeviceSource if on_card(A) else SparseSource if is_sparse(A) else ArraySource
+    dense, sparse = (DeviceSource, DeviceSparseSource) if there else (ArraySource, SparseSource)
+    kind = sparse if is_sparse(A) else dense
     source = kind(A, b, sample_weight=sample_weight, row_offset=row_offset, intercept=intercept, workers=threads)
     source.columns = columns
-    return StreamedSource(source) if device == "cuda" and kind is not DeviceSource else source
+    return StreamedSource(source) if device == "cuda" and not there else source

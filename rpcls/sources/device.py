@@ -13,7 +13,7 @@ from ..sketches.base import SketchOperator, Sums
 from .base import Rows, Source, check_total, exponent_of_largest, ordinary, rows_of_triangle
 from .sweeps import means_of
 
-__all__ = ["DeviceSource"]
+__all__ = ["DeviceSource", "as_device_rhs", "as_device_weight"]
 
 _BLOCK_BYTES = 64 << 20  # of rows in float64, for BLAS 3 and QR
 _FEW = 4  # right-hand sides up to which the gradient kernel is used
@@ -32,8 +32,8 @@ class DeviceSource(Source):
     ) -> None:
         self.A = _as_matrix(A)
         self.dtype = np.dtype(np.float64 if A.dtype == np.float64 else np.float32)
-        self.b, self.rhs_shape = _as_rhs(b, self.A, self.dtype)
-        self.weight = _as_weight(sample_weight, self.A)
+        self.b, self.rhs_shape = as_device_rhs(b, self.A, self.dtype)
+        self.weight = as_device_weight(sample_weight, self.A)
         self.row_offset = row_offset
         self.n_columns = int(A.shape[1])
         self.intercept = intercept
@@ -65,17 +65,20 @@ class DeviceSource(Source):
         yield Rows(self.row_offset, self.A, self.b, self.weight)
 
     def _sums(self, S: SketchOperator, rows: Rows) -> tuple[Sums, tuple[int, int]]:
-        from ..sketches.device import sweep
-
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-            sums = sweep(S, rows.A, rows.b, rows.weight, rows.start)
+            sums = self._sweep(S, rows)
             if ordinary(sums.AA, self.dtype).all() and ordinary(sums.bb, self.dtype).all():
                 return sums, (0, 0)
             exponents = self._exponent("A", self.A), self._exponent("b", self.b)
             if exponents != (0, 0):
                 scale = (2.0 ** -exponents[0], 2.0 ** -exponents[1])
-                sums = sweep(S, rows.A, rows.b, rows.weight, rows.start, scale)
+                sums = self._sweep(S, rows, scale)
         return sums, exponents
+
+    def _sweep(self, S: SketchOperator, rows: Rows, scale: tuple[float, float] = (1.0, 1.0)) -> Sums:
+        from ..sketches.device import sweep
+
+        return sweep(S, rows.A, rows.b, rows.weight, rows.start, scale)
 
     def _exponent(self, name: str, part: Any) -> int:
         """The exponent that brings the largest entry, weights included, near 1; raises at NaN and infinity."""
@@ -95,9 +98,12 @@ class DeviceSource(Source):
         return exponent_of_largest(largest, self.dtype)
 
     def _float64(self, part: Any) -> Iterator[tuple[int, Any]]:
-        step = max(1, _BLOCK_BYTES // (8 * part.shape[1]))
+        step = self._step(part)
         for i in range(0, part.shape[0], step):
             yield i, part[i : i + step].astype(np.float64, copy=False)
+
+    def _step(self, part: Any) -> int:
+        return max(1, _BLOCK_BYTES // (8 * part.shape[1]))
 
     # -- the sweeps of solvers that go back ---------------------------------------------------------------------------
 
@@ -229,7 +235,7 @@ def _beside(value: Any, A: Any, name: str) -> Any:
     if not on_card(value):
         raise InvalidTypeError(
             f"{name} must be a CuPy array as A is, got {type(value).__module__}.{type(value).__name__}; "
-            f"cupy.asarray({name}) copies it to the card, cupy.asnumpy(A) copies A to host memory"
+            f"cupy.asarray({name}) copies it to the card, A.get() copies A to host memory"
         )
     if value.device.id != A.device.id:
         raise InvalidTypeError(f"{name} must be on A's card {A.device.id}, got one on card {value.device.id}")
@@ -238,7 +244,7 @@ def _beside(value: Any, A: Any, name: str) -> Any:
     return value
 
 
-def _as_rhs(b: Any, A: Any, dtype: np.dtype) -> tuple[Any, tuple[int, ...]]:
+def as_device_rhs(b: Any, A: Any, dtype: np.dtype) -> tuple[Any, tuple[int, ...]]:
     if b is None:
         raise InvalidTypeError("b must be given with an array A; it is None only for an iterator of (A, b) blocks")
     b = _beside(b, A, "b")
@@ -251,7 +257,7 @@ def _as_rhs(b: Any, A: Any, dtype: np.dtype) -> tuple[Any, tuple[int, ...]]:
     return rhs if trailing else rhs[:, None], trailing
 
 
-def _as_weight(weight: Any, A: Any) -> Any:
+def as_device_weight(weight: Any, A: Any) -> Any:
     if weight is None:
         return None
     from ..kernels.cuda.device import on_device

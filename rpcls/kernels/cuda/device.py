@@ -57,8 +57,8 @@ def source(file: str) -> str:
 
 
 @functools.cache
-def _kernel(xp: Any, file: str, name: str, kind: str) -> Any:
-    options = ("--fmad=false", f"-DINPUT={_INPUTS[kind]}")
+def _kernel(xp: Any, file: str, name: str, kind: str, defines: tuple[str, ...]) -> Any:
+    options = ("--fmad=false", f"-DINPUT={_INPUTS[kind]}", *defines)
     return xp.RawModule(code=source(file), options=options).get_function(name)
 
 
@@ -74,7 +74,14 @@ def shared_bytes() -> int:
 
 
 def launch(
-    file: str, name: str, dtype: Any, grid: tuple[int, ...], threads: int, arguments: tuple[Any, ...], shared: int = 0
+    file: str,
+    name: str,
+    dtype: Any,
+    grid: tuple[int, ...],
+    threads: int,
+    arguments: tuple[Any, ...],
+    shared: int = 0,
+    defines: tuple[str, ...] = (),
 ) -> None:
     """Run a kernel of `file`.cu, compiled for inputs of that dtype, on the current stream.
 
@@ -82,7 +89,7 @@ def launch(
     """
     xp = cupy()
     try:
-        kernel = _kernel(xp, file, name, np.dtype(dtype).char)
+        kernel = _kernel(xp, file, name, np.dtype(dtype).char, defines)
         if shared > _PLAIN_SHARED_BYTES:
             kernel.max_dynamic_shared_size_bytes = shared
         kernel(grid, (threads,), tuple(_argument(a) for a in arguments), shared_mem=shared)
