@@ -26,6 +26,8 @@ FUNCTIONS = (
     "abs", "arange", "argmax", "argwhere", "ascontiguousarray", "asfortranarray", "concatenate", "empty", "isfinite",
     "ones", "searchsorted", "sqrt", "zeros",
 )  # fmt: skip
+MOST_SHARED_BYTES = 99 << 10  # of a block
+BACKWARD = False  # whether threads take turns from the last on
 METHODS = ("all", "any", "astype", "max", "min", "sort", "sum", "copy")
 VIEWS = ("reshape", "view")
 
@@ -145,7 +147,7 @@ class CUDADriverError(RuntimeError):
 class Device:
     def __init__(self, number: int | None = None) -> None:
         self.id = number or 0
-        self.attributes = {"MaxSharedMemoryPerBlockOptin": 99 << 10}
+        self.attributes = {"MaxSharedMemoryPerBlockOptin": MOST_SHARED_BYTES}
 
     def __enter__(self) -> Device:
         return self
@@ -173,11 +175,12 @@ class RawModule:
         kernel = getattr(self.built[self.key], name)
 
         def launched(grid: Any, block: Any, arguments: Any, *, shared_mem: int = 0) -> None:
-            assert shared_mem <= max(48 << 10, launched.max_dynamic_shared_size_bytes) <= 99 << 10
+            assert shared_mem <= max(48 << 10, launched.max_dynamic_shared_size_bytes) <= MOST_SHARED_BYTES
             assert all(isinstance(a, ndarray | np.generic) for a in arguments), (
                 "sizes of Python numbers are not certain"
             )
-            kernel(grid, block, [a.held if isinstance(a, ndarray) else a for a in arguments], shared_mem)
+            bare = [a.held if isinstance(a, ndarray) else a for a in arguments]
+            kernel(grid, block, bare, shared_mem, backward=BACKWARD)
 
         launched.max_dynamic_shared_size_bytes = 0
         return launched

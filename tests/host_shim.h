@@ -104,6 +104,11 @@ inline unsigned __ballot_sync(unsigned, bool said) {
     host::wait(host::warp());
     return mask;
 }
+inline unsigned atomicAdd(unsigned* place, unsigned value) {
+    const unsigned before = *place;
+    *place += value;
+    return before;
+}
 inline int __ffs(unsigned word) { return __builtin_ffs((int)word); }
 inline int __popcll(unsigned long long word) { return __builtin_popcountll(word); }
 

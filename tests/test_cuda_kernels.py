@@ -9,22 +9,23 @@ import itertools
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cupy_stand_in
 import numpy as np
 import pytest
 import scipy.sparse as sp
 from host_cuda import SOURCES, kernels_of, module, needs_compiler
 
 import rpcls
-from rpcls.kernels.cuda import cuts
+from rpcls.kernels.cuda import cuts, device, sweeps
 from rpcls.random import Key
 
 FILES = sorted(path.stem for path in SOURCES.glob("*.cu"))
 INPUTS = {"float32": 32, "float64": 64, "float16": 16, "bfloat16": 116}
 H100_BYTES, SMALL_BYTES = 227 << 10, 48 << 10  # shared memory of a block
-SHAPES = [(40, 1, 1, H100_BYTES), (64, 8, 2, H100_BYTES), (700, 1, 1, SMALL_BYTES), (95, 19, 0, SMALL_BYTES)]
 EPS = {np.float32: 2.0**-23, np.float64: 2.0**-52}
 
 
@@ -38,7 +39,7 @@ def stored(values: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
         words = np.ascontiguousarray(values, np.float32).view(np.uint32) >> 16
         return words.astype(np.uint16), (words << 16).view(np.float32)
     array = values.astype(kind)
-    return (array.view(np.uint16), array.astype(np.float32)) if kind == "float16" else (array, array)
+    return array, array.astype(np.float32) if kind == "float16" else array
 
 
 def strides(array: np.ndarray) -> tuple[int, ...]:
@@ -94,7 +95,7 @@ def test_codes_are_those_of_the_twin(d: int, nnz: int) -> None:
     edges = np.arange(nnz + 1, dtype=np.int64) * d // nnz
     for key, start in [(7, 0), (2**64 - 5, 2**32 - 20), (9, 2**61)]:
         out, twin = np.zeros((nnz, 50), np.uint32), np.zeros((-(-nnz // 4) * 4, 50), np.uint32)
-        kernels("sparse_sign", "float32").codes((8,), (32,), (np.uint64(key), start, 50, d, nnz, out))
+        kernels("order", "float32").codes((8,), (32,), (np.uint64(key), start, 50, d, nnz, out))
         sparse_sign.codes(np.uint64(key), start, 50, edges, twin)
         assert np.array_equal(out, twin[:nnz])
 
@@ -142,20 +143,15 @@ def test_every_16_bit_number_widens_exactly(kind: str) -> None:
 # -- compress ---------------------------------------------------------------------------------------
 
 
-def swept(
-    A: np.ndarray, b: np.ndarray, w: np.ndarray | None, kind: str, S: Any, nnz: int, cut: cuts.SweepCut, start: int,
-    scale: tuple[float, float] = (1.0, 1.0), first_rhs: int = 0, rhs: int = 1, backward: bool = False,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """out and sums of `sparse_sign.sweep`, by lane."""
-    (m, n), k, d = A.shape, b.shape[1], S.sketch_size
-    out = np.full((cut.lanes, d, n + k + 1), np.nan, real(kind))
-    sums = np.zeros((cut.lanes, len(cut.parts), n + k + 1, 2 + rhs))
-    arguments = (
-        A, *strides(A), b, *strides(b), w, m, n, k, start, np.uint64(S.key.value), d, nnz, *scale, cut.lane_rows,
-        cut.parts, first_rhs, rhs, out, sums,
-    )  # fmt: skip
-    kernels("sparse_sign", kind).sweep(cut.grid, (1024,), arguments, cut.shared_bytes, backward=backward)
-    return out, sums
+@pytest.fixture(params=[H100_BYTES, SMALL_BYTES], ids=["H100", "small"])
+def card(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The stand-in for CuPy, on a card with much or little shared memory for a block."""
+    monkeypatch.setattr(cupy_stand_in, "MOST_SHARED_BYTES", request.param)
+    monkeypatch.setitem(device._INPUTS, "H", INPUTS["bfloat16"])  # which CuPy does not know, as its bits
+    device._most_shared_bytes.cache_clear()
+    with cupy_stand_in.imported(monkeypatch) as cupy:
+        yield cupy
+    device._most_shared_bytes.cache_clear()
 
 
 def problem(m: int, n: int, k: int, kind: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -167,73 +163,109 @@ def problem(m: int, n: int, k: int, kind: str, seed: int = 0) -> tuple[np.ndarra
     return A, numbers, b, rng.random(m)
 
 
-def check_sums(sums: np.ndarray, expected: Any, n: int, k: int, rounding: float) -> None:
-    """sums (n + k + 1, 2 + k), with b and 1 as further columns, against the twin's."""
-    size = np.sqrt(np.outer(np.r_[expected.AA, expected.bb, expected.weight], np.r_[expected.bb, expected.weight]))
+def rows_on(
+    card: Any, A: np.ndarray, b: np.ndarray, w: np.ndarray | None, start: int, scale: tuple[float, float] = (1.0, 1.0)
+) -> sweeps.Rows:
+    return sweeps.Rows(card.ndarray(A), card.ndarray(b), None if w is None else card.ndarray(w), start, scale)
+
+
+def check_sums(swept: sweeps.Swept, expected: Any, rounding: float) -> None:
+    """The exact sums, and S[b 1], against the twin's."""
+    right, ones = np.sqrt(expected.bb), np.sqrt(expected.weight)
+    norms, k = np.sqrt(expected.AA)[:, None], len(right)
     for got, exact, bound in [
-        (sums[:n, 0], expected.A1, size[:n, -1]), (sums[:n, 1], expected.AA, expected.AA),
-        (sums[:n, 2:], expected.Atb, size[:n, :-1]), (sums[n : n + k, 0], expected.b1, size[n:-1, -1]),
-        (sums[n : n + k, 1], expected.bb, expected.bb), (sums[-1, 1], expected.weight, expected.weight),
+        (swept.columns[:, 0], expected.A1, norms[:, 0] * ones), (swept.columns[:, 1], expected.AA, expected.AA),
+        (swept.columns[:, 2:], expected.Atb, norms * right), (swept.right[0], expected.b1, right * ones),
+        (swept.right[1], expected.bb, expected.bb), (swept.weight, expected.weight, expected.weight),
     ]:  # fmt: skip
         assert np.all(np.abs(got - exact) <= rounding * bound)
+    assert np.allclose(swept.sides[:, :k], expected.Sb, rtol=0, atol=50 * EPS[expected.Sb.dtype.type] * right.max())
+    assert np.allclose(swept.sides[:, k], expected.S1, rtol=0, atol=50 * EPS[expected.Sb.dtype.type] * ones)
 
 
 @needs_compiler
 @pytest.mark.parametrize("kind", INPUTS)
-@pytest.mark.parametrize(("d", "nnz", "k", "shared"), SHAPES)
-def test_sparse_sign_sweep(kind: str, d: int, nnz: int, k: int, shared: int) -> None:
-    """Lanes, parts and tiles together; with weights and in other units, b a strided view, where nnz is odd."""
-    m, n, k = (4500 if nnz == 8 else 700), 37, max(1, k)
+@pytest.mark.parametrize(("d", "nnz", "n", "k"), [(40, 1, 37, 1), (64, 8, 37, 2), (9000, 1, 300, 1), (2500, 19, 5, 3)])
+def test_sparse_sign_sweep(card: Any, kind: str, d: int, nnz: int, n: int, k: int) -> None:
+    """Lanes, parts and tiles together; with weights and in other units, b a strided view, where d is large."""
+    m, k = 9000 if nnz == 1 else 1300, 1 if kind == "bfloat16" else k  # more take conversions that CuPy has not
     A, numbers, b, w = problem(m, n, k, kind)
     family = rpcls.SparseSign(nnz)
     S = family.sample(d, rng=Key(2**63 + 5))
-    cut = cuts.sweep_cut(m, n + k + 1, d, nnz, np.dtype(real(kind)).itemsize, shared, k)
-    assert nnz == 8 or (len(cut.parts) > 1) == (shared == SMALL_BYTES)
-    assert nnz != 8 or cut.lanes > 1
-    scale, weight = ((2.0**-3, 4.0), w) if nnz % 2 and nnz > 1 else ((1.0, 1.0), None)
+    scale, weight = ((2.0**-3, 4.0), w) if d > 64 else ((1.0, 1.0), None)
     b = np.repeat(b, 2, axis=1)[:, ::2]
-    out, sums = swept(A, b, weight, kind, S, nnz, cut, 2**33, scale, rhs=k)
+    swept = sweeps.sparse_sign(rows_on(card, A, b, weight, 2**33, scale), S.key.value, d, nnz)
     expected = family.sweep(S, numbers, b, weight, 2**33, 1, scale)
     eps, exact = EPS[real(kind)], S.columns(2**33, 2**33 + m)
     root = np.ones(m) if weight is None else np.sqrt(weight)
-    rows = np.column_stack([scale[0] * numbers.astype(float), scale[1] * b.astype(float), np.ones(m)]) * root[:, None]
-    SA = out.astype(float).sum(axis=0) / np.sqrt(nnz)
+    rows = scale[0] * numbers.astype(float) * root[:, None]
+    SA = swept.SA.held
+    assert SA.dtype == real(kind) and SA.flags.c_contiguous
     assert np.all(np.abs(SA - exact @ rows) <= 40 * eps * (abs(exact) @ abs(rows)))
-    assert np.allclose(SA[:, :n], expected.SA, rtol=0, atol=1e2 * eps * np.abs(expected.SA).max())
-    check_sums(sums.sum(axis=(0, 1)), expected, n, k, 1e-13 if weight is None or kind == "float64" else 1e-6)
+    assert np.allclose(SA, expected.SA, rtol=0, atol=1e2 * eps * np.abs(expected.SA).max())
+    check_sums(swept, expected, 1e-13 if weight is None or kind == "float64" else 1e-6)
+
+
+@pytest.mark.parametrize("nnz", [1, 8])
+def test_many_groups_of_lanes(monkeypatch: pytest.MonkeyPatch, nnz: int) -> None:
+    """A grid as large as a card's, so that accumulators are added up."""
+    with cupy_stand_in.imported(monkeypatch) as card:
+        monkeypatch.setattr(cuts, "_LEAST", 1)
+        m, d = 40_000 if nnz == 1 else 3000, 16
+        A, numbers, b, w = problem(m, 3, 1, "float64")
+        S = rpcls.SparseSign(nnz).sample(d, rng=1)
+        swept = sweeps.sparse_sign(rows_on(card, A, b, w, 0), S.key.value, d, nnz)
+        expected = S.family.sweep(S, numbers, b, w, 0, 1)
+    assert np.allclose(swept.SA.held, expected.SA, rtol=0, atol=1e-12 * np.abs(expected.SA).max())
+    check_sums(swept, expected, 1e-13)
 
 
 @needs_compiler
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_sweep_of_any_layout_and_any_order_of_threads_has_the_same_bits(layout: str) -> None:
-    A, _, b, w = problem(300, 33, 1, "float32")
-    S = rpcls.SparseSign(3).sample(50, rng=0)
-    cut = cuts.sweep_cut(300, 35, 50, 3, 4, SMALL_BYTES)
-    expected = swept(A, b, w, "float32", S, 3, cut, 5)
-    for backward in (False, True):
-        got = swept(LAYOUTS[layout](A), b, w, "float32", S, 3, cut, 5, backward=backward)
-        assert all(np.array_equal(x, y) for x, y in zip(got, expected, strict=True))
+@pytest.mark.parametrize("nnz", [1, 3])
+def test_sweep_of_any_layout_and_any_order_of_threads_has_the_same_bits(
+    card: Any, monkeypatch: pytest.MonkeyPatch, nnz: int
+) -> None:
+    monkeypatch.setattr(sweeps, "_COPY_BYTES", 1 << 20)
+    A, _, b, w = problem(900, 33, 1, "float32")
+    S = rpcls.SparseSign(nnz).sample(50, rng=0)
+    expected = sweeps.sparse_sign(rows_on(card, A, b, w, 5), S.key.value, 50, nnz)
+    for layout, backward in itertools.product(LAYOUTS.values(), (False, True)):
+        monkeypatch.setattr(cupy_stand_in, "BACKWARD", backward)
+        got = sweeps.sparse_sign(rows_on(card, layout(A), b, w, 5), S.key.value, 50, nnz)
+        assert np.array_equal(got.SA.held, expected.SA.held) and got.weight == expected.weight
+        assert all(np.array_equal(x, y) for x, y in zip(got[1:4], expected[1:4], strict=True))
 
 
 @needs_compiler
-def test_sums_alone_and_more_right_hand_sides_than_one_launch_takes() -> None:
-    A, numbers, b, w = problem(400, 5, 6, "float32")
+def test_copies_of_some_rows_at_a_time(card: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeps, "_COPY_BYTES", 8 * 9 * 100)
+    A, numbers, b, w = problem(850, 9, 2, "float64")
+    for S in (rpcls.SparseSign(2).sample(30, rng=0), rpcls.CountSketch().sample(30, rng=0)):
+        nnz = S.family.nnz_per_column
+        swept = sweeps.sparse_sign(rows_on(card, np.asfortranarray(A), b, w, 7), S.key.value, 30, nnz)
+        expected = S.family.sweep(S, numbers, b, w, 7, 1)
+        assert np.allclose(swept.SA.held, expected.SA, rtol=0, atol=1e-12 * np.abs(expected.SA).max())
+        check_sums(swept, expected, 1e-13)
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", INPUTS)
+@pytest.mark.parametrize("n", [1, 70, 300])
+def test_exact_sums_alone(card: Any, kind: str, n: int) -> None:
+    A, numbers, b, w = problem(1000, n, 1 if kind == "bfloat16" else 2, kind)
     S = rpcls.CountSketch().sample(3, rng=0)
-    cut = cuts.sweep_cut(400, 12, 3, 0, 4, SMALL_BYTES, cuts.MOST_RHS)
-    expected = rpcls.CountSketch().sweep(S, numbers, b, w, 0, 1)
-    parts = [swept(A, b, w, "float32", S, 0, cut, 0, (1.0, 1.0), j, min(4, 6 - j))[1].sum(axis=(0, 1)) for j in (0, 4)]
-    sums = np.concatenate([parts[0], parts[1][:, 2:]], axis=1)
-    sums[9:11, :2] = parts[1][9:11, :2]  # a launch is exact about the right-hand sides that it takes
-    check_sums(sums, expected, 5, 6, 1e-6)
-    assert np.allclose(sums[5:11, 1], expected.bb, rtol=1e-14) and np.isclose(sums[11, 1], w.sum(), rtol=1e-14)
+    expected = rpcls.CountSketch().sweep(S, numbers, b, w, 0, 1, (0.5, 4.0))
+    swept = sweeps.Swept(None, np.zeros((3, 3)), *sweeps.exact(rows_on(card, A, b, w, 0, (0.5, 4.0))))
+    check_sums(swept._replace(sides=np.column_stack([expected.Sb, expected.S1])), expected, 1e-6)
+    assert np.allclose(swept.right[1], expected.bb, rtol=1e-14) and np.isclose(swept.weight, w.sum(), rtol=1e-14)
 
 
 @needs_compiler
-def test_sweep_over_no_rows() -> None:
+@pytest.mark.parametrize("nnz", [1, 2])
+def test_sweep_over_no_rows(card: Any, nnz: int) -> None:
     A, _, b, _ = problem(0, 3, 1, "float64")
-    S = rpcls.CountSketch().sample(4, rng=0)
-    out, sums = swept(A, b, None, "float64", S, 1, cuts.sweep_cut(0, 5, 4, 1, 8, SMALL_BYTES), 0)
-    assert out.shape == (1, 4, 5) and not out.any() and not sums.any()
+    swept = sweeps.sparse_sign(rows_on(card, A, b, None, 0), 5, 4, nnz)
+    assert swept.SA.shape == (4, 3) and not swept.SA.held.any() and not any(np.any(part) for part in swept[1:])
 
 
 @needs_compiler
@@ -288,40 +320,38 @@ def test_hadamard_sweep(kind: str, family: Any) -> None:
 @needs_compiler
 @pytest.mark.parametrize("kind", INPUTS)
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize(
-    ("n", "k", "shared"), [(37, 1, H100_BYTES), (300, 3, 24 << 10), (300, 3, 8 << 10), (300, 1, 700)]
-)
-def test_gradient(kind: str, layout: str, n: int, k: int, shared: int) -> None:
-    """Rows and sums in shared memory, then only the rows, then neither."""
-    m = 90
-    shared += 4096 * (shared == 8 << 10 and kind == "float64")
+@pytest.mark.parametrize(("n", "k"), [(1, 1), (37, 2), (300, 3), (700, 1)])
+def test_gradient(
+    card: Any, monkeypatch: pytest.MonkeyPatch, kind: str, layout: str, n: int, k: int
+) -> None:
+    """Several teams a block, teams of several warps, pairs of right-hand sides."""
+    m = 190
     A, numbers, b, w = problem(m, n, k, kind)
-    X = np.random.default_rng(1).standard_normal((k, n))
-    cut = cuts.gradient_cut(m, n, k, np.dtype(real(kind)).itemsize, shared)
-    cut = cut._replace(lanes=2, lane_rows=-(-m // 2))
-    assert cut.keep_rows == (shared > 700) and cut.keep_sums == (shared > 12 << 10)
-    weighted, centred, given = (n == 37, n == 300, k != 3 or layout != "F")
-    a_mean, b_mean = np.linspace(-1, 1, n), np.linspace(1, 2, k)
-    A, right = LAYOUTS[layout](A), b if given else None
+    X = np.random.default_rng(1).standard_normal((n, k))
+    weighted, centred, given = (n == 37, n == 300, k != 2 or layout != "F")
+    means = (np.linspace(-1, 1, n), np.linspace(1, 2, k)) if centred else None
+    held = card.ndarray(LAYOUTS[layout](A)), card.ndarray(b) if given else None
     results = []
     for backward in (False, True):
-        out, squares = np.full((2, k, n), np.nan), np.full((2, k), np.nan)
-        arguments = (
-            A, *strides(A), right, *strides(b), w if weighted else None, a_mean if centred else None,
-            b_mean if centred else None, X, m, n, k, cut.lane_rows, cut.step, int(cut.keep_rows), int(cut.keep_sums),
-            out, squares,
-        )  # fmt: skip
-        kernels("gradient", kind).gradient((2,), (256,), arguments, cut.shared_bytes, backward=backward)
-        results.append((out, squares))
-    (out, squares), again = results
-    assert np.array_equal(out, again[0]) and np.array_equal(squares, again[1])
+        monkeypatch.setattr(cupy_stand_in, "BACKWARD", backward)
+        found = sweeps.gradient(*held, card.ndarray(w) if weighted else None, means, X)
+        assert found is not None
+        results.append(found)
+    (squares, out), again = results
+    assert np.array_equal(squares, again[0]) and np.array_equal(out, again[1])
     rows, b = numbers.astype(np.longdouble), b.astype(np.longdouble) * given
-    rows, b = (rows - a_mean, b - b_mean) if centred else (rows, b)
+    if means is not None:
+        rows, b = rows - means[0], b - means[1] * given
     weight = w if weighted else np.ones(m)
-    r = b - rows @ X.T.astype(np.longdouble)
-    size = np.abs(rows).T @ (weight[:, None] * (np.abs(b) + np.abs(rows) @ np.abs(X.T)))
-    assert np.all(np.abs(out.sum(axis=0).T - rows.T @ (weight[:, None] * r)) <= 1e-14 * size)
-    np.testing.assert_allclose(squares.sum(axis=0), (weight @ (r * r)).astype(float), rtol=1e-12)
+    r = b - rows @ X.astype(np.longdouble)
+    size = np.abs(rows).T @ (weight[:, None] * (np.abs(b) + np.abs(rows) @ np.abs(X)))
+    assert np.all(np.abs(out - rows.T @ (weight[:, None] * r)) <= 1e-14 * size)
+    np.testing.assert_allclose(squares, (weight @ (r * r)).astype(float), rtol=1e-12)
+
+
+def test_rows_too_long_for_the_gradient_kernel(card: Any) -> None:
+    A = card.ndarray(np.ones((2, 5000)))
+    assert sweeps.gradient(A, None, None, None, np.ones((5000, 1))) is None
 
 
 # -- sparse rows ------------------------------------------------------------------------------------
@@ -343,7 +373,7 @@ def test_sparse_rows(kind: str, index: int) -> None:
     expected = family.sweep_csr(S, A, b, w, start, 1, scale)
     compiled = kernels("csr", kind, f"-DINDEX={index}")
     code = np.zeros((nnz, m), np.uint32)
-    kernels("sparse_sign", kind).codes((m,), (32,), (np.uint64(S.key.value), start, m, d, nnz, code))
+    kernels("order", kind).codes((m,), (32,), (np.uint64(S.key.value), start, m, d, nnz, code))
     out, side, edges = np.zeros((d, n), kind), np.zeros((d, k + 1)), np.arange(nnz + 1) * d // nnz
     rows = (A.data, A.indices, A.indptr, b, *strides(b), w)
     for z in range(nnz):
@@ -382,35 +412,52 @@ def test_sparse_rows(kind: str, index: int) -> None:
 @pytest.mark.parametrize("itemsize", [4, 8])
 def test_parts_hold_every_row_of_the_sketch_once(d: int, nnz: int, itemsize: int) -> None:
     d = max(d, nnz)
-    for shared in (64 << 10, 163 << 10, H100_BYTES):
-        cut = cuts.sweep_cut(10**6, 258, d, nnz, itemsize, shared, 4)
-        assert cut.parts[0, 0] == 0 and cut.parts[-1, :2].sum() == d and cut.shared_bytes <= shared
-        assert np.array_equal(cut.parts[1:, 0], cut.parts[:-1, :2].sum(axis=1))
+    for shared, m in itertools.product((48 << 10, 163 << 10, H100_BYTES), (1, 10**6)):
+        cut = cuts.panel_cut(m, 256, d, nnz, itemsize, shared) if nnz > 1 else None
+        if cut is None:
+            lists = cuts.lists_for_gather(m, d, nnz, shared)
+            assert np.all(lists.parts[:, 3] == 1)
+            gather = cuts.gather_cut(lists, m, lists.width, 3)
+            assert (gather.groups - 1) * gather.lanes_each < lists.lanes <= gather.groups * gather.lanes_each
+        else:
+            lists = cut.lists
+            assert cut.shared_bytes <= shared and lists.lane_rows % 32 == 0 and lists.lane_rows << lists.shift <= 1 << 16
+            assert (cut.groups - 1) * cut.lanes_each < lists.lanes <= cut.groups * cut.lanes_each
+        parts = lists.parts
+        assert parts[0, 0] == 0 and parts[-1, :2].sum() == d and lists.shared_bytes <= shared
+        assert np.array_equal(parts[1:, 0], parts[:-1, :2].sum(axis=1)) and lists.capacity < 1 << 16
+        assert lists.width == parts[:, 1].max() <= 1 << cuts.PLACE_BITS and lists.lane_rows <= 1 << 16
+        assert (lists.lanes - 1) * lists.lane_rows < m <= lists.lanes * lists.lane_rows
         edges = np.arange(nnz + 1) * d // nnz
-        for first, rows, z, blocks in cut.parts:
+        for first, rows, z, blocks in parts:
             assert edges[z] <= first and first + rows <= edges[z + blocks] and 1 <= blocks <= 16
             assert blocks == 1 or (first, rows) == (edges[z], edges[z + blocks] - edges[z])
-        assert (cut.lanes - 1) * cut.lane_rows < 10**6 <= cut.lanes * cut.lane_rows
 
 
 def test_the_sizes_that_are_to_be_fast_fit_a_block() -> None:
-    """16e6 × 256 float32 under d = 1024: one part on an H100, so that A is read once; work for every multiprocessor."""
-    for nnz in (1, 8):
-        cut = cuts.sweep_cut(16_000_000, 258, 1024, nnz, 4, H100_BYTES)
-        assert len(cut.parts) == 1 and cut.tiles * cut.lanes > 1000
-    cut = cuts.gradient_cut(16_000_000, 256, 1, 4, H100_BYTES)
-    assert cut.keep_rows and cut.keep_sums and 3 * (cut.shared_bytes + 1024) <= 228 << 10 and cut.step >= 64
+    """16e6 x 256 float32 under d = 1024: few parts on an H100, and work for every multiprocessor."""
+    cut = cuts.panel_cut(16_000_000, 256, 1024, 8, 4, H100_BYTES)
+    assert cut is not None and len(cut.lists.parts) == 2
+    assert cut.tiles * cut.groups * 2 > 1000 and cut.lists.lane_rows == 256
+    lists = cuts.lists_for_gather(16_000_000, 1024, 1, H100_BYTES)
+    gather = cuts.gather_cut(lists, 16_000_000, 1024, 1)
+    assert len(lists.parts) == 1 and gather.groups * 1024 > 7 * 132 * 16 and gather.rows_each == 1
+    assert 4 * gather.groups * 1024 * 256 < 16_000_000 * 1024 / 100  # accumulators are little beside A
+    gradient = cuts.gradient_cut(16_000_000, 256, 1)
+    assert gradient is not None and gradient[:2] == (1, 8) and gradient.teams > 7 * 132 * 16
 
 
-@pytest.mark.parametrize("n", [1, 31, 256, 2000, 20_000, 10**6])
-@pytest.mark.parametrize("k", [1, 4, 100])
-def test_gradient_cuts_fit(n: int, k: int) -> None:
-    for rows, shared in itertools.product((0, 1, 10**6), (48 << 10, H100_BYTES)):
-        cut = cuts.gradient_cut(rows, n, k, 8, shared)
-        assert cut.shared_bytes <= shared and cut.step >= 1 and cut.lanes >= 1
-        assert (cut.lanes - 1) * cut.lane_rows < max(rows, 1) and rows <= cut.lanes * cut.lane_rows
-    with pytest.raises(ValueError, match="10000 right-hand sides do not fit a block"):
-        cuts.gradient_cut(10, n, 10_000, 8, 48 << 10)
+@pytest.mark.parametrize("n", [1, 31, 256, 257, 2000, 4096])
+@pytest.mark.parametrize("rhs", [1, 2])
+def test_gradient_cuts_cover_rows_and_columns(n: int, rhs: int) -> None:
+    for rows in (0, 1, 10**4, 10**7):
+        cut = cuts.gradient_cut(rows, n, rhs)
+        if cut is None:
+            assert rhs * n > 4096
+            continue
+        assert 32 * cut.warps * cut.span >= n > 32 * cut.warps * (cut.span - 1) - 32 * cut.warps
+        assert (cut.teams - 1) * cut.lane_rows < max(rows, 1) and rows <= cut.teams * cut.lane_rows
+        assert cut.span * rhs <= 8 and cut.threads <= 512 and cut.lane_rows % 8 == 0
 
 
 def test_cuts_know_the_numbers_of_the_kernels() -> None:
@@ -419,22 +466,25 @@ def test_cuts_know_the_numbers_of_the_kernels() -> None:
         assert found is not None
         return found[1]
 
-    assert int(defined("panel.cuh", "TILE")) == cuts.TILE and int(defined("panel.cuh", "MOST_RHS")) == cuts.MOST_RHS
-    assert int(defined("panel.cuh", "THREADS")) == cuts.SWEEP_THREADS
-    assert defined("panel.cuh", "PANEL_ROWS") == "(1024 / (int)sizeof(Real))"
-    assert int(defined("gradient.cu", "THREADS")) == cuts.GRADIENT_THREADS == 32 * cuts.WARPS
-    assert int(defined("gradient.cu", "RUN")) == cuts.RUN
+    assert int(defined("panels.cu", "THREADS")) == cuts.PANEL_THREADS == 32 * cuts.SHARES
+    assert int(defined("order.cu", "THREADS")) == cuts.ORDER_THREADS
+    assert int(defined("order.cu", "SHARES")) == cuts.SHARES
+    assert int(defined("gather.cu", "WARPS")) == cuts.GATHER_WARPS
+    assert int(defined("order.cu", "VECTOR")) == int(defined("panels.cu", "VECTOR")) == cuts.VECTOR
 
 
 # -- the files --------------------------------------------------------------------------------------
 
 
 def test_every_file_is_listed_and_says_what_it_is() -> None:
-    assert {"philox", "sparse_sign", "gaussian", "rademacher", "hadamard", "gradient", "csr", "lanes"} == set(FILES)
+    assert {
+        "philox", "order", "gather", "panels", "sides", "gaussian", "rademacher", "hadamard", "gradient", "csr", "lanes"
+    } == set(FILES)  # fmt: skip
     for path in [*SOURCES.glob("*.cu"), *SOURCES.glob("*.cuh")]:
         text = path.read_text(encoding="utf-8")
         assert text.startswith("// ") and text.isascii() and len(text.splitlines()) <= 400
-        assert not re.search(r"atomic[A-Z]", text) and max(map(len, text.splitlines())) <= 120, path.name
+        assert (path.name == "order.cu") == bool(re.search(r"atomic[A-Z]", text))  # of counts, never of sums
+        assert max(map(len, text.splitlines())) <= 120, path.name
         assert path.suffix == ".cuh" or kernels_of(text)
 
 

@@ -1,4 +1,4 @@
-"""How each family meets rows on a card: which kernel, with what of the operator; the sums come back to the host."""
+"""How each family meets rows on a card: which kernel, with what of the operator. SA stays there, sums come back."""
 
 from __future__ import annotations
 
@@ -17,41 +17,38 @@ __all__ = ["sweep"]
 
 
 def sweep(S: SketchOperator, A: Any, b: Any, weight: Any, start: int, scale: tuple[float, float] = (1.0, 1.0)) -> Sums:
-    """`SketchFamily.sweep` for CuPy arrays on one card; `Sums` of NumPy arrays, whose sizes do not depend on m."""
+    """`SketchFamily.sweep` for CuPy arrays on one card; `Sums` of NumPy arrays but for SA, which stays there."""
     from ..kernels.cuda import sweeps
     from ..kernels.cuda.device import on_device
 
     family, key, d, k = S.family, S.key.value, S.sketch_size, b.shape[1]
     rows = sweeps.Rows(A, b, weight, start, (float(scale[0]), float(scale[1])))
-    with on_device(A) as xp:
+    with on_device(A):
         if isinstance(family, CountSketch | SparseSign):
-            SA, sums = sweeps.sparse_sign(rows, key, d, family.nnz_per_column)
+            swept = sweeps.sparse_sign(rows, key, d, family.nnz_per_column)
         elif isinstance(family, Gaussian | Rademacher):
-            SA, sums = sweeps.dense(rows, type(family).__name__.lower(), key, d)
+            swept = sweeps.dense(rows, type(family).__name__.lower(), key, d)
         elif isinstance(family, SRHT | BlockSRHT):
-            SA, sums = sweeps.hadamard(rows, key, d, *family._layout(S))
+            swept = sweeps.hadamard(rows, key, d, *family._layout(S))
         elif isinstance(family, RowSampling | SampledRows):
-            SA, sums = _picked(rows, S)
+            swept = _picked(rows, S)
         else:
             raise InvalidTypeError(f"{family!r} has no kernel for cards; use rpcls.SparseSign()")
-        whole = xp.asnumpy(SA)
-    n = A.shape[1]
-    columns, right = sums[:n], sums[n : n + k]
+    sides, columns = swept.sides, swept.columns
     return Sums(
-        np.ascontiguousarray(whole[:, :n]),
-        np.ascontiguousarray(whole[:, n : n + k]),
-        whole[:, -1].astype(np.float64),
+        swept.SA,
+        sides[:, :k].astype(b.dtype),
+        sides[:, k].copy(),
         columns[:, 2:].copy(),
         columns[:, 0].copy(),
         columns[:, 1].copy(),
-        right[:, 0].copy(),
-        right[:, 1].copy(),
-        float(sums[-1, 1]),
+        *swept.right.copy(),
+        swept.weight,
     )
 
 
-def _picked(rows: Any, S: SketchOperator) -> tuple[Any, np.ndarray]:
-    """S[A b 1] for an S that picks rows, and the exact sums."""
+def _picked(rows: Any, S: SketchOperator) -> Any:
+    """The sweep under an S that picks rows."""
     from ..kernels.cuda import sweeps
     from ..kernels.cuda.device import cupy
 
@@ -62,7 +59,8 @@ def _picked(rows: Any, S: SketchOperator) -> tuple[Any, np.ndarray]:
     weight = None if rows.weight is None else rows.weight[local]
     few = rows._replace(A=rows.A[local], b=rows.b[local], weight=weight)
     A, b, root = sweeps.weighted(few, 0, len(here), np.float64)
-    SA = xp.zeros((S.sketch_size, n + k + 1), dtype)
-    for place, part in ((slice(0, n), A), (slice(n, n + k), b), (slice(n + k, None), root[:, None])):
-        SA[chosen, place] = (part * by[:, None]).astype(dtype)
-    return SA, sweeps.column_sums(rows)
+    SA, sides = xp.zeros((S.sketch_size, n), dtype), np.zeros((S.sketch_size, k + 1))
+    SA[chosen] = (A * by[:, None]).astype(dtype)
+    sides[here, :k] = xp.asnumpy((b * by[:, None]).astype(dtype))
+    sides[here, k] = xp.asnumpy(root * by)
+    return sweeps.Swept(SA, sides, *sweeps.exact(rows))

@@ -12,11 +12,6 @@ typedef i64 Index;
 typedef int Index;
 #endif
 
-__device__ __forceinline__ double warp_sum(double value) {
-    for (int apart = WARP / 2; apart; apart /= 2) value += __shfl_xor_sync(EVERY_LANE, value, apart);
-    return value;
-}
-
 // S[A b 1] for one block z of a sparse sign sketch. order (bounds[width]) lists the rows of A by the row of S that they
 // meet, row r of the block those from bounds[r] to bounds[r + 1]; code (count) are theirs, by row of A. Adds to out
 // (width, n) and side (width, k + 1). One warp a row of S.

@@ -11,59 +11,123 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["GRADIENT_THREADS", "MOST_RHS", "SWEEP_THREADS", "GradientCut", "SweepCut", "gradient_cut", "sweep_cut"]
+__all__ = [
+    "GATHER_WARPS", "ORDER_THREADS", "PANEL_THREADS", "GatherCut", "GradientCut", "Lists", "PanelCut", "gather_cut",
+    "gradient_cut", "lists_for_gather", "panel_cut", "spans",
+]  # fmt: skip
 
-TILE, SWEEP_THREADS, MOST_RHS = 32, 1024, 4  # panel.cuh
-GRADIENT_THREADS, WARPS, RUN = 256, 8, 4  # gradient.cu
+WARP = 32
+ORDER_THREADS, SHARES, VECTOR, PLACE_BITS = 512, 32, 4, 14  # order.cu
+GATHER_WARPS, MOST_SPAN = 8, 8  # gather.cu, rows.cuh
+ROW_BYTES, PANEL_THREADS = 256, 1024  # panels.cu: of a panel
+MOST_WARPS = 16  # gradient.cu: a team's
 
-_MOST_BLOCKS = 16  # blocks of a sparse sign sketch in one part: their codes take shared memory, too
-_GRID = 2048  # blocks of a grid that keep every multiprocessor busy to the end
-_SPARE_BYTES = 128 << 20  # what the accumulators of all lanes may take, unless one takes more
-_LEAST_PANELS = 8  # of a lane: fewer are not worth adding up
-_RESIDENT = 3  # gradient blocks on one multiprocessor
+_MOST_BLOCKS = 16  # blocks of a sparse sign sketch in one part: their lists take shared memory, too
+_BLOCKS = 16 * 132  # of a grid: many for each multiprocessor, and a multiple of how many H100 and H200 have
+_LEAST = 16  # rows of A that an accumulator should meet: fewer are not worth adding up
+_TEAM_ROWS = 64  # the fewest of a team of the gradient sweep
 
 
-class SweepCut(NamedTuple):
-    """The grid of `sparse_sign.sweep`; parts are rows of (first row of S, rows, first block, blocks)."""
+class Lists(NamedTuple):
+    """The grid of `order.order`: parts are rows of (first row of S, rows, first block, blocks).
 
-    tiles: int
+    lanes of lane_rows rows of A each; room for `capacity` entries of a lane, and `width` rows in a part.
+    """
+
     parts: np.ndarray
     lanes: int
     lane_rows: int
-    shared_bytes: int
+    capacity: int
+    width: int
+    shared: bool
 
     @property
-    def grid(self) -> tuple[int, int, int]:
-        return self.tiles, len(self.parts), self.lanes
+    def shift(self) -> int:
+        """Entries count rows of A in these powers of two: in bytes of a panel where warps share out a list."""
+        return ROW_BYTES.bit_length() - 1 if self.shared else 0
+
+    @property
+    def shared_bytes(self) -> int:
+        return _list_bytes(self.width, self.capacity)
 
 
-def sweep_cut(
-    rows: int, columns: int, sketch_size: int, nnz: int, itemsize: int, shared_bytes: int, rhs: int = 1
-) -> SweepCut:
-    """Cut a sweep over `columns` columns of [A b 1] under a sparse sign sketch; nnz = 0 takes the sums alone.
+def _list_bytes(width: int, capacity: int) -> int:
+    return 4 * (width + ORDER_THREADS // WARP + SHARES + 1 + capacity)
 
-    Parameters
-    ----------
-    itemsize : int
-        Of the products: 8 for float64, else 4.
-    shared_bytes : int
-        What a block may have at most.
-    rhs : int
-        Right-hand sides whose products with the columns are taken, at most MOST_RHS.
+
+def _lists(rows: int, parts: np.ndarray, lane_rows: int, *, shared: bool) -> Lists:
+    most = int(parts[:, 3].max()) * lane_rows + (SHARES * VECTOR if shared else 0)
+    return Lists(parts, -(-rows // lane_rows), lane_rows, most, int(parts[:, 1].max()), shared)
+
+
+def lists_for_gather(rows: int, sketch_size: int, nnz: int, shared_bytes: int) -> Lists:
+    """Cut the lists of a sketch whose blocks are gathered one by one."""
+    lane_rows = 1 << 13
+    while _list_bytes(0, lane_rows) > shared_bytes // 2:
+        lane_rows //= 2
+    room = min(1 << PLACE_BITS, (shared_bytes - _list_bytes(0, lane_rows)) // 4)
+    return _lists(rows, _parts(sketch_size, nnz, lambda blocks: room if blocks == 1 else 0), lane_rows, shared=False)
+
+
+class GatherCut(NamedTuple):
+    """The grid of `gather.gather`: a warp takes rows_each rows of S and lanes_each lanes of A."""
+
+    lanes_each: int
+    rows_each: int
+    groups: int
+
+
+def gather_cut(lists: Lists, rows: int, part_rows: int, tiles: int) -> GatherCut:
+    """Cut a gather of `tiles` tiles of columns over one part."""
+    warps = GATHER_WARPS * _BLOCKS
+    groups = max(1, min(lists.lanes, warps // (part_rows * tiles), rows // (_LEAST * part_rows)))
+    lanes_each = max(1, -(-lists.lanes // groups))
+    rows_each = max(1, part_rows * tiles // warps)
+    return GatherCut(lanes_each, rows_each, max(1, -(-lists.lanes // lanes_each)))
+
+
+def spans(columns: int, most: int = MOST_SPAN) -> tuple[int, int]:
+    """(warps, span): how many warps with `span` columns a lane cover the columns; span at most `most`."""
+    groups = max(1, -(-columns // WARP))
+    warps = -(-groups // most)
+    return warps, -(-groups // warps)
+
+
+class PanelCut(NamedTuple):
+    """The grid of `panels.panels`: blocks take lanes_each panels."""
+
+    lists: Lists
+    tiles: int
+    lanes_each: int
+    groups: int
+    shared_bytes: int
+
+
+def panel_cut(rows: int, columns: int, sketch_size: int, nnz: int, itemsize: int, shared_bytes: int) -> PanelCut | None:
+    """Cut a sweep over `columns` columns under a sparse sign sketch; itemsize is that of the products, 4 or 8.
+
+    None where SA is so large that its parts would go over A more often than its blocks do.
     """
-    panel = 1024 // itemsize
-    fixed = 16 * panel * (1 + rhs) + itemsize * panel * (TILE + 1)
+    panel = 256
+    while _panel_bytes(panel, 0, 1) > shared_bytes * 2 // 5:
+        panel //= 2
 
     def room(blocks: int) -> int:
-        return (shared_bytes - fixed - 4 * (2 * panel * blocks + blocks + 1)) // (itemsize * TILE)
+        return min(1 << PLACE_BITS, (shared_bytes - _panel_bytes(panel, 0, blocks)) // ROW_BYTES)
 
-    parts = _parts(sketch_size, nnz, room) if nnz else np.zeros((1, 4), np.int64)
-    shared = max(fixed + itemsize * TILE * int(p[1]) + 4 * int(2 * panel * p[3] + p[3] + 1) for p in parts)
-    tiles = -(-columns // TILE)
-    bytes_of_lane = itemsize * max(1, sketch_size * columns if nnz else columns)
-    most = min(_GRID // (tiles * len(parts)), _SPARE_BYTES // bytes_of_lane, rows // (panel * _LEAST_PANELS))
-    lane_rows = -(-rows // max(1, most) // panel) * panel or panel
-    return SweepCut(tiles, parts, max(1, -(-rows // lane_rows)), lane_rows, shared)
+    lists = _lists(rows, _parts(sketch_size, nnz, room), panel, shared=True)
+    if len(lists.parts) > nnz:
+        return None
+    tiles = -(-columns * itemsize // ROW_BYTES)
+    blocks = _BLOCKS // 2  # each has a multiprocessor to itself
+    groups = max(1, min(lists.lanes, blocks // (tiles * len(lists.parts)), rows * nnz // (_LEAST * sketch_size)))
+    lanes_each = max(1, -(-lists.lanes // groups))
+    shared = _panel_bytes(panel, lists.width, int(lists.parts[:, 3].max()))
+    return PanelCut(lists, tiles, lanes_each, max(1, -(-lists.lanes // lanes_each)), shared)
+
+
+def _panel_bytes(panel: int, width: int, blocks: int) -> int:
+    return (16 + 4 * blocks) * panel + 4 * SHARES * VECTOR + ROW_BYTES * (panel + width)
 
 
 def _parts(d: int, nnz: int, room: Callable[[int], int]) -> np.ndarray:
@@ -85,34 +149,26 @@ def _parts(d: int, nnz: int, room: Callable[[int], int]) -> np.ndarray:
 
 
 class GradientCut(NamedTuple):
-    """The grid of `gradient.gradient`."""
+    """The grid of `gradient.gradient`: teams of `warps` warps take lane_rows rows each."""
 
-    lanes: int
+    warps: int
+    span: int
+    teams: int
     lane_rows: int
-    step: int
-    keep_rows: bool
-    keep_sums: bool
+    blocks: int
+    threads: int
     shared_bytes: int
 
 
-def gradient_cut(rows: int, n: int, k: int, itemsize: int, shared_bytes: int) -> GradientCut:
-    """Cut a gradient sweep over rows of n columns for k right-hand sides; as many rows at a time as find room."""
-    groups = max(1, GRADIENT_THREADS // n)
-    sums, row, fixed = 8 * groups * k * n, 8 * k + itemsize * (n | 1), 8 * WARPS * k
-    for room, keep_rows, keep_sums in (
-        (shared_bytes // _RESIDENT, True, True),
-        (shared_bytes, True, True),
-        (shared_bytes, True, False),
-        (shared_bytes, False, False),
-    ):
-        own = row if keep_rows else 8 * k
-        base = fixed + (sums if keep_sums else 0)
-        step = min((room - base) // own, 16 * RUN * WARPS)
-        if step >= (RUN if keep_rows else 1):
-            break
-    else:
-        raise ValueError(f"{k} right-hand sides do not fit a block; take fewer at a time")
-    step -= step % RUN if step >= RUN else 0
-    most = min(_GRID, _SPARE_BYTES // (8 * k * n), rows // (_LEAST_PANELS * step))
-    lane_rows = -(-rows // max(1, most) // step) * step or step
-    return GradientCut(max(1, -(-rows // lane_rows)), lane_rows, step, keep_rows, keep_sums, base + own * step)
+def gradient_cut(rows: int, n: int, rhs: int) -> GradientCut | None:
+    """Cut a gradient sweep over rows of n columns for one or two right-hand sides; None for more columns than fit."""
+    warps, span = spans(n, MOST_SPAN // rhs)
+    if warps > MOST_WARPS:
+        return None
+    each = 1 if warps > 1 else 8  # teams of a block
+    most = _BLOCKS * (8 if warps == 1 else 1)
+    lane_rows = max(_TEAM_ROWS, -(-rows // most))
+    lane_rows += -lane_rows % 8  # of whole runs
+    teams = max(1, -(-rows // lane_rows))
+    threads = 256 if warps == 1 else WARP * warps
+    return GradientCut(warps, span, teams, lane_rows, -(-teams // each), threads, 8 * 2 * 8 * rhs * warps)

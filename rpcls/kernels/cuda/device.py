@@ -57,8 +57,8 @@ def source(file: str) -> str:
 
 
 @functools.cache
-def _kernel(xp: Any, file: str, name: str, kind: str, defines: tuple[str, ...]) -> Any:
-    options = ("--fmad=false", f"-DINPUT={_INPUTS[kind]}", *defines)
+def _kernel(xp: Any, file: str, name: str, kind: str, defines: tuple[tuple[str, int], ...]) -> Any:
+    options = ("--fmad=false", f"-DINPUT={_INPUTS[kind]}", *(f"-D{macro}={value}" for macro, value in defines))
     return xp.RawModule(code=source(file), options=options).get_function(name)
 
 
@@ -74,22 +74,16 @@ def shared_bytes() -> int:
 
 
 def launch(
-    file: str,
-    name: str,
-    dtype: Any,
-    grid: tuple[int, ...],
-    threads: int,
-    arguments: tuple[Any, ...],
-    shared: int = 0,
-    defines: tuple[str, ...] = (),
+    file: str, name: str, dtype: Any, grid: tuple[int, ...], threads: int, arguments: tuple[Any, ...], shared: int = 0,
+    **defines: int,
 ) -> None:
-    """Run a kernel of `file`.cu, compiled for inputs of that dtype, on the current stream.
+    """Run a kernel of `file`.cu, compiled for inputs of that dtype with those macros, on the current stream.
 
     Integers are passed with 64 bits, None as a null pointer.
     """
     xp = cupy()
     try:
-        kernel = _kernel(xp, file, name, np.dtype(dtype).char, defines)
+        kernel = _kernel(xp, file, name, np.dtype(dtype).char, tuple(sorted(defines.items())))
         if shared > _PLAIN_SHARED_BYTES:
             kernel.max_dynamic_shared_size_bytes = shared
         kernel(grid, (threads,), tuple(_argument(a) for a in arguments), shared_mem=shared)

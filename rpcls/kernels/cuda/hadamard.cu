@@ -3,11 +3,33 @@
 // Some blocks at a time, of a size that the L2 cache holds, go through three steps: `place` copies their rows of [A b
 // 1] into a panel, signed, `transform` makes four levels of butterflies a pass, `add_rows` adds the sampled rows to SA.
 // A is read from memory once; everything else stays in the cache, whatever q is.
-#include "panel.cuh"
 #include "philox.cuh"
 
 #define TAG 4  // rpcls.random.STREAM_TAGS["hadamard"]
 #define LEVELS 4
+
+// Rows of [A b 1] in memory; strides count entries, and weight may be null, for ones.
+struct Rows {
+    const Input* A;
+    i64 row_stride, column_stride;
+    const Real* b;
+    i64 b_row_stride, b_column_stride;
+    const double* weight;
+    i64 n, k;
+    double scale_a, scale_b;
+
+    __device__ __forceinline__ double root(i64 row) const { return weight ? sqrt(weight[row]) : 1.0; }
+
+    __device__ __forceinline__ Real entry(i64 row, i64 column) const {
+        if (column < n) return widen(A[row * row_stride + column * column_stride]);
+        return column < n + k ? b[row * b_row_stride + (column - n) * b_column_stride] : (Real)1;
+    }
+
+    // What the root of a weight is multiplied by in a column.
+    __device__ __forceinline__ double unit(i64 column) const {
+        return column < n ? scale_a : column < n + k ? scale_b : 1.0;
+    }
+};
 
 // -1 or 1: the sign of column i of S.
 __device__ __forceinline__ int sign_of(u64 key, i64 i) { return 1 - 2 * (int)(philox(key, (u64)i, 0, TAG).w[0] & 1u); }

@@ -31,8 +31,8 @@ class Entries(NamedTuple):
 
 def _launch(name: str, A: Entries, count: int, arguments: tuple[Any, ...]) -> None:
     """A warp for each of `count`."""
-    index = "-DINDEX=64" if A.indices.dtype == np.int64 else "-DINDEX=32"
-    launch("csr", name, A.data.dtype, (-(-count // _WARPS),), _THREADS, arguments, defines=(index,))
+    index = 64 if A.indices.dtype == np.int64 else 32
+    launch("csr", name, A.data.dtype, (-(-count // _WARPS),), _THREADS, arguments, INDEX=index)
 
 
 def _strides(b: Any) -> tuple[int, int]:
@@ -61,7 +61,7 @@ def compress(
         count = min(_SORTED_ROWS, m - first)
         code, draws = xp.empty((nnz, count), np.uint32), count * (-(-nnz // 4))
         arguments = (np.uint64(key), start + first, count, d, nnz, code)
-        launch("sparse_sign", "codes", dtype, (-(-draws // _THREADS),), _THREADS, arguments)
+        launch("order", "codes", dtype, (-(-draws // _THREADS),), _THREADS, arguments)
         part = slice(first, first + count)
         rows = (
             A.data, A.indices, A.indptr[first:], b[part], *_strides(b), None if weight is None else weight[part],

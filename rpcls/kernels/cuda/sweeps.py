@@ -1,10 +1,12 @@
 """Sweeps over arrays on a card: the kernels with their grids and accumulators. Nothing with m rows leaves the card.
 
-[A b 1] counts as one matrix of N = n + k + 1 columns. Rows come as `Rows`; S as what its kernels need.
+Rows come as `Rows`, S as what its kernels need; what is left is a `Swept`. The kernels of sparse sketches and of the
+gradient read rows that are contiguous; other rows are copied on the card, a block at a time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,12 +14,15 @@ import numpy as np
 from . import cuts
 from .device import cupy, launch, shared_bytes
 
-__all__ = ["Rows", "add_lanes", "column_sums", "dense", "gradient", "hadamard", "sparse_sign", "weighted"]
+__all__ = ["Rows", "Swept", "add_lanes", "dense", "exact", "gradient", "hadamard", "sparse_sign", "weighted"]
 
 _LANES = 32  # of accumulators added up by one thread
 _THREADS = 256
 _BLOCK_BYTES = 64 << 20  # rows of a dense S realised at a time
+_COPY_BYTES = 256 << 20  # rows that are not contiguous copied at a time
 _PANEL_BYTES = 16 << 20  # rows that Hadamard transforms keep in the L2 cache
+_TOTAL_ROWS = 1 << 14  # rows of b that a block adds up
+_SIDE_GROUPS = 512  # of lanes, in the sketch of b
 
 
 class Rows(NamedTuple):
@@ -37,13 +42,50 @@ class Rows(NamedTuple):
 
     @property
     def memory(self) -> tuple[Any, ...]:
-        """The arguments that every kernel begins with."""
+        """The arguments that kernels for rows of any layout begin with."""
         return self.A, *strides(self.A), self.b, *strides(self.b), self.weight
+
+    @property
+    def contiguous(self) -> tuple[Any, ...]:
+        """The arguments that kernels for contiguous rows and one right-hand side begin with."""
+        m, n, _ = self.shape
+        return self.A, strides(self.A)[0], self.b, strides(self.b)[0], self.weight, m, n, *self.scale
+
+
+class Swept(NamedTuple):
+    """SA (d, n) on the card, and on the host, in float64: S[b 1] (d, k + 1), 1ᵀA, squared norms and Aᵀb as columns
+    (n, 2 + k), 1ᵀb and squared norms of b (2, k), and the total weight."""
+
+    SA: Any
+    sides: np.ndarray
+    columns: np.ndarray
+    right: np.ndarray
+    weight: float
+
+    def __add__(self, other: Swept) -> Swept:  # type: ignore[override]
+        return Swept(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
 
 def strides(array: Any) -> tuple[int, ...]:
     """In entries."""
     return tuple(s // array.itemsize for s in array.strides)
+
+
+def _contiguous(A: Any) -> Iterator[tuple[int, int, Any]]:
+    """(first, stop, A[first:stop]) with contiguous rows: all of them, or copies of some at a time."""
+    m, n = A.shape
+    if strides(A)[1] == 1 or n == 1 or m == 0:
+        yield 0, m, A
+        return
+    step = max(1, _COPY_BYTES // (A.itemsize * n))
+    for i in range(0, m, step):
+        yield i, min(m, i + step), cupy().ascontiguousarray(A[i : i + step])
+
+
+def _parts(rows: Rows) -> Iterator[Rows]:
+    for i, j, A in _contiguous(rows.A):
+        weight = None if rows.weight is None else rows.weight[i:j]
+        yield rows._replace(A=A, b=rows.b[i:j], weight=weight, start=rows.start + i)
 
 
 def _entrywise(file: str, name: str, dtype: Any, count: int, arguments: tuple[Any, ...], groups: int = 1) -> None:
@@ -64,36 +106,133 @@ def add_lanes(parts: Any, factor: float = 1.0) -> Any:
     return parts[0]
 
 
-def sparse_sign(rows: Rows, key: int, d: int, nnz: int) -> tuple[Any, np.ndarray]:
-    """S[A b 1] (d, N) on the card for `nnz` blocks, and the exact sums (N, 2 + k) on the host."""
-    _, n, k = rows.shape
-    held = min(k, cuts.MOST_RHS)
-    out, sums = _sweep(rows, key, d, nnz, 0, held)
-    SA = add_lanes(out, 1 / np.sqrt(nnz)) if nnz else out
-    for first in range(held, k, held):
-        _, more = _sweep(rows, key, d, 0, first, min(held, k - first))
-        here = slice(n + first, n + min(first + held, k))
-        sums[here, :2] = more[here, :2]
-        sums = np.concatenate([sums, more[:, 2:]], axis=1)
-    return SA, sums
+# -- sparse sign sketches -----------------------------------------------------------------------------
 
 
-def _sweep(rows: Rows, key: int, d: int, nnz: int, first_rhs: int, rhs: int) -> tuple[Any, np.ndarray]:
-    (m, n, k), xp, dtype = rows.shape, cupy(), rows.b.dtype
-    cut = cuts.sweep_cut(m, n + k + 1, d, nnz, dtype.itemsize, shared_bytes(), rhs)
-    out = xp.empty((cut.lanes, d, n + k + 1) if nnz else (0,), dtype)
-    sums = xp.zeros((cut.lanes * len(cut.parts), n + k + 1, 2 + rhs), np.float64)
-    arguments = (
-        *rows.memory, m, n, k, rows.start, np.uint64(key), d, nnz, *rows.scale, cut.lane_rows, xp.asarray(cut.parts),
-        first_rhs, rhs, out, sums,
+def sparse_sign(rows: Rows, key: int, d: int, nnz: int) -> Swept:
+    """The sweep under a sparse sign sketch of `nnz` blocks."""
+    swept = None
+    for part in _parts(rows):
+        one = _sparse_sign(part, key, d, nnz)
+        swept = one if swept is None else swept + one
+    assert swept is not None
+    return swept
+
+
+def _sparse_sign(rows: Rows, key: int, d: int, nnz: int) -> Swept:
+    (m, n, k), xp = rows.shape, cupy()
+    if m == 0:
+        zeros = np.zeros((d, k + 1)), np.zeros((n, 2 + k)), np.zeros((2, k)), 0.0
+        return Swept(xp.zeros((d, n), rows.b.dtype), *zeros)
+    cut = cuts.panel_cut(m, n, d, nnz, rows.b.dtype.itemsize, shared_bytes()) if nnz > 1 else None
+    lists = cuts.lists_for_gather(m, d, nnz, shared_bytes()) if cut is None else cut.lists
+    parts = xp.asarray(lists.parts)
+    entries = xp.empty((len(lists.parts), lists.lanes, lists.capacity), np.uint32)
+    bounds = xp.empty((len(lists.parts), lists.lanes, lists.width), np.uint32)
+    shares = xp.empty((len(lists.parts), lists.lanes, cuts.SHARES + 1), np.uint32) if lists.shared else None
+    launch(
+        "order", "order", rows.b.dtype, (lists.lanes, len(lists.parts)), cuts.ORDER_THREADS,
+        (np.uint64(key), rows.start, m, d, nnz, parts, lists.lane_rows, lists.shift, lists.capacity, lists.width,
+         entries, bounds, shares),
+        lists.shared_bytes,
     )  # fmt: skip
-    launch("sparse_sign", "sweep", rows.A.dtype, cut.grid, cuts.SWEEP_THREADS, arguments, cut.shared_bytes)
-    return out, xp.asnumpy(add_lanes(sums))
+    factor = 1 / np.sqrt(nnz)
+    if cut is None:
+        SA, sums = _gather(rows, lists, entries, bounds, d, factor)
+    else:
+        SA, sums = _panels(rows, cut, parts, entries, shares, d, factor)
+    each = -(-lists.lanes // min(lists.lanes, _SIDE_GROUPS))
+    groups = -(-lists.lanes // each)
+    sides = xp.empty((groups, d, k + 1))
+    launch(
+        "sides", "sides", rows.b.dtype, (-(-lists.width // _THREADS), len(lists.parts), groups), _THREADS,
+        (rows.b, *strides(rows.b), rows.weight, k, rows.scale[1], d, parts, entries, bounds, lists.lanes,
+         lists.lane_rows, lists.shift, lists.capacity, lists.width, each, sides),
+    )  # fmt: skip
+    columns = _columns(rows, sums)
+    return Swept(SA, xp.asnumpy(add_lanes(sides, factor)), columns, *_totals(rows))
 
 
-def column_sums(rows: Rows) -> np.ndarray:
-    """The exact sums (N, 2 + k) alone."""
-    return sparse_sign(rows, 0, 0, 0)[1]
+def _gather(rows: Rows, lists: cuts.Lists, entries: Any, bounds: Any, d: int, factor: float) -> tuple[Any, Any]:
+    """SA and the sums (·, 3, n) of the rows, on the card. The parts of one block make the sums."""
+    (m, n, _), xp = rows.shape, cupy()
+    tiles, span = cuts.spans(n)
+    cut = cuts.gather_cut(lists, m, lists.width, tiles)
+    down = -(-lists.width // (cuts.GATHER_WARPS * cut.rows_each))
+    exact = int((lists.parts[:, 2] == 0).sum())
+    out, sums = xp.empty((cut.groups, d, n), rows.b.dtype), xp.empty((exact, cut.groups * down, 3, n))
+    for p, part in enumerate(lists.parts):
+        launch(
+            "gather", "gather", rows.A.dtype, (tiles, down, cut.groups), 32 * cuts.GATHER_WARPS,
+            (*rows.contiguous, entries[p], bounds[p], lists.lanes, lists.lane_rows, lists.capacity, lists.width,
+             cut.lanes_each, cut.rows_each, int(part[0]), int(part[1]), d, out, sums[p] if p < exact else None),
+            8 * 32 * cuts.GATHER_WARPS, SPAN=span, EXACT=int(p < exact),
+        )  # fmt: skip
+    return add_lanes(out, factor), sums.reshape(-1, 3, n)
+
+
+def _panels(
+    rows: Rows, cut: cuts.PanelCut, parts: Any, entries: Any, shares: Any, d: int, factor: float
+) -> tuple[Any, Any]:
+    n, xp, lists = rows.A.shape[1], cupy(), cut.lists
+    out, sums = xp.empty((cut.groups, d, n), rows.b.dtype), xp.empty((cut.groups, 3, n))
+    launch(
+        "panels", "panels", rows.A.dtype, (cut.tiles, len(lists.parts), cut.groups), cuts.PANEL_THREADS,
+        (*rows.contiguous, parts, entries, shares, lists.lanes, lists.capacity, cut.lanes_each, d, out, sums),
+        cut.shared_bytes, PANEL=lists.lane_rows,
+    )  # fmt: skip
+    return add_lanes(out, factor), sums
+
+
+# -- exact sums ---------------------------------------------------------------------------------------
+
+
+def exact(rows: Rows) -> tuple[np.ndarray, np.ndarray, float]:
+    """The columns, right and weight of a `Swept`."""
+    (m, n, _), xp = rows.shape, cupy()
+    tiles, span = cuts.spans(n)
+    found = []
+    for part in _parts(rows):
+        count = len(part.A)
+        lane_rows = max(256, -(-count // 2048))
+        lanes = -(-count // lane_rows)
+        sums = xp.empty((lanes, 3, n)) if lanes else xp.zeros((1, 3, n))
+        if lanes:
+            launch(
+                "gather", "column_sums", rows.A.dtype, (tiles, lanes), 32 * cuts.GATHER_WARPS,
+                (*part.contiguous, lane_rows, sums), 8 * 32 * cuts.GATHER_WARPS, SPAN=span,
+            )  # fmt: skip
+        found.append(_columns(part, sums))
+    return sum(found[1:], found[0]), *_totals(rows)
+
+
+def _columns(rows: Rows, sums: Any) -> np.ndarray:
+    """1ᵀA, squared norms and Aᵀb from the kernels' sums; the first column of b is in them, more take another look."""
+    (m, n, k), xp = rows.shape, cupy()
+    columns = np.empty((n, 2 + k))
+    columns[:, :3] = xp.asnumpy(add_lanes(sums)).T
+    if k > 1:
+        products, step = xp.zeros((n, k)), max(1, _BLOCK_BYTES // (8 * n))
+        for i in range(0, m, step):
+            A, b, _ = weighted(rows, i, i + step, np.float64)
+            products += A.T @ b
+        columns[:, 2:] = xp.asnumpy(products)
+    return columns
+
+
+def _totals(rows: Rows) -> tuple[np.ndarray, float]:
+    (m, _, k), xp = rows.shape, cupy()
+    lanes = -(-m // _TOTAL_ROWS)
+    if lanes == 0:
+        return np.zeros((2, k)), 0.0
+    out = xp.empty((lanes, 2 * k + 1))
+    arguments = (rows.b, *strides(rows.b), rows.weight, m, k, rows.scale[1], _TOTAL_ROWS, out)
+    launch("sides", "totals", rows.b.dtype, (lanes,), _THREADS, arguments, 8 * 3 * _THREADS // 32)
+    totals = xp.asnumpy(add_lanes(out))
+    return totals[:-1].reshape(2, k), float(totals[-1])
+
+
+# -- other sketches -----------------------------------------------------------------------------------
 
 
 def weighted(rows: Rows, first: int, stop: int, dtype: Any) -> tuple[Any, Any, Any]:
@@ -107,10 +246,10 @@ def weighted(rows: Rows, first: int, stop: int, dtype: Any) -> tuple[Any, Any, A
     return A, b, root
 
 
-def dense(rows: Rows, file: str, key: int, d: int) -> tuple[Any, np.ndarray]:
-    """As `sparse_sign` for a dense S: its columns by `file`.cu, a block of rows at a time, and cuBLAS."""
+def dense(rows: Rows, file: str, key: int, d: int) -> Swept:
+    """The sweep under a dense S: its columns by `file`.cu, a block of rows at a time, and cuBLAS."""
     (m, n, k), xp, dtype = rows.shape, cupy(), rows.b.dtype
-    SA = xp.zeros((d, n + k + 1), dtype)
+    SA, sides = xp.zeros((d, n), dtype), xp.zeros((d, k + 1))
     step = max(16, _BLOCK_BYTES // (d * dtype.itemsize))
     draws = -(-d // 2) if file == "gaussian" else -(-d // 32)
     for first in range(0, m, step):
@@ -118,16 +257,17 @@ def dense(rows: Rows, file: str, key: int, d: int) -> tuple[Any, np.ndarray]:
         count = len(A)
         St = xp.empty((count, d), dtype)
         _entrywise(file, "columns", dtype, count * draws, (np.uint64(key), rows.start + first, count, d, St))
-        SA[:, :n] += St.T @ A
-        SA[:, n:-1] += St.T @ b
-        SA[:, -1] += St.T @ root.astype(dtype)
-    return SA * dtype.type(1 / np.sqrt(d)), column_sums(rows)
+        SA += St.T @ A
+        sides[:, :k] += St.T @ b
+        sides[:, k] += St.T @ root.astype(dtype)
+    factor = 1 / np.sqrt(d)
+    return Swept(SA * dtype.type(factor), xp.asnumpy(sides) * factor, *exact(rows))
 
 
 def hadamard(
     rows: Rows, key: int, d: int, q: int, low: np.ndarray, high: np.ndarray, shared: bool
-) -> tuple[Any, np.ndarray]:
-    """As `sparse_sign` for Hadamard transforms of blocks of q rows, sampled as low, high (d,) and shared say."""
+) -> Swept:
+    """The sweep under Hadamard transforms of blocks of q rows, sampled as low, high (d,) and shared say."""
     (m, n, k), xp, dtype = rows.shape, cupy(), rows.b.dtype
     N, key_word, start = n + k + 1, np.uint64(key), rows.start
     on_card, high_there = xp.asarray(low), xp.asarray(high)
@@ -149,23 +289,47 @@ def hadamard(
             step = min(4, levels - level)
             _entrywise("hadamard", "transform", dtype, (size >> step) * N, (panel, size, N, level, step))
         _entrywise("hadamard", "add_rows", dtype, d * N, (panel, here, q, N, d, on_card, whole, out))
-    return out * dtype.type(1 / np.sqrt(d)), column_sums(rows)
+    out *= dtype.type(1 / np.sqrt(d))
+    sides = xp.asnumpy(out[:, n:]).astype(np.float64)
+    return Swept(xp.ascontiguousarray(out[:, :n]), sides, *exact(rows))
 
 
-def gradient(A: Any, b: Any, weight: Any, means: Any, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(‖B − AX‖² (k,), Aᵀ(B − AX) (n, k)), on the host, for X (n, k) there: one read of A for a few columns of X.
+# -- going back to the rows ---------------------------------------------------------------------------
 
-    B is b, or 0 where b is None; A and B are less the means (n,), (k,) where there are any.
+
+def gradient(A: Any, b: Any, weight: Any, means: Any, X: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """(‖B − AX‖² (k,), Aᵀ(B − AX) (n, k)), on the host, for X (n, k) there: one read of A for each two columns of X.
+
+    B is b, or 0 where b is None; A and B are less the means (n,), (k,) where there are any. None where a row is too
+    long for the kernel.
     """
-    (m, n), k, xp = A.shape, X.shape[1], cupy()
-    item = 8 if A.dtype == np.float64 else 4
-    cut = cuts.gradient_cut(m, n, k, item, shared_bytes())
+    n, k, xp = A.shape[1], X.shape[1], cupy()
+    if cuts.gradient_cut(len(A), n, min(k, 2)) is None:
+        return None
     a_mean, b_mean = (None, None) if means is None else (xp.asarray(means[0]), xp.asarray(means[1]))
-    out, squares = xp.empty((cut.lanes, k, n)), xp.empty((cut.lanes, k))
+    XT, squares, out = xp.asarray(np.ascontiguousarray(X.T)), np.zeros(k), np.zeros((n, k))
+    for i, j, block in _contiguous(A):
+        w = None if weight is None else weight[i:j]
+        for first in range(0, k, 2):
+            here = slice(first, first + 2)
+            right = None if b is None else b[i:j, here]
+            found = _gradient(block, right, w, a_mean, None if b_mean is None else b_mean[here], XT[here])
+            squares[here] += found[0]
+            out[:, here] += found[1]
+    return squares, out
+
+
+def _gradient(A: Any, b: Any, weight: Any, a_mean: Any, b_mean: Any, XT: Any) -> tuple[np.ndarray, np.ndarray]:
+    (m, n), k, xp = A.shape, XT.shape[0], cupy()
+    cut = cuts.gradient_cut(m, n, k)
+    assert cut is not None
+    out, squares = xp.empty((cut.teams, k, n)), xp.empty((cut.teams, k))
     arguments = (
-        A, *strides(A), b, *((0, 0) if b is None else strides(b)), weight, a_mean, b_mean,
-        xp.asarray(np.ascontiguousarray(X.T)), m, n, k, cut.lane_rows, cut.step, int(cut.keep_rows), int(cut.keep_sums),
-        out, squares,
+        A, strides(A)[0], b, *((0, 0) if b is None else strides(b)), weight, a_mean, b_mean, XT, m, n, cut.teams,
+        cut.lane_rows, out, squares,
     )  # fmt: skip
-    launch("gradient", "gradient", A.dtype, (cut.lanes,), cuts.GRADIENT_THREADS, arguments, cut.shared_bytes)
+    launch(
+        "gradient", "gradient", A.dtype, (cut.blocks,), cut.threads, arguments, cut.shared_bytes,
+        SPAN=cut.span, WARPS=cut.warps, RHS=k,
+    )  # fmt: skip
     return xp.asnumpy(add_lanes(squares)), xp.asnumpy(add_lanes(out)).T

@@ -4,8 +4,8 @@
 // 116 (bfloat16). Sums over rows are double; products and b are `Real`, float for the 16-bit inputs.
 //
 // Everything is compiled with --fmad=false: the compiler fuses nothing, so streams have the same bits on every device,
-// and products fuse where they say fma. No kernel uses atomics: every entry of an accumulator belongs to one thread,
-// which adds to it in the order of the rows. Results are the same from run to run, and there is no other mode.
+// and products fuse where they say fma. No sum is made by atomics: every entry of an accumulator belongs to one thread,
+// which adds to it in a fixed order. Results are the same from run to run, and there is no other mode.
 #pragma once
 
 typedef unsigned int u32;
@@ -42,9 +42,10 @@ __device__ __forceinline__ float float_of(u32 bits) {
 
 __device__ __forceinline__ Real widen(Input x) {
 #if INPUT == 16
-    const u32 magnitude = (x & 0x7fffu) << 13;
-    const float value = magnitude >= 0x0f800000u ? float_of(magnitude | 0x7f800000u)  // infinity and NaN
-                                                 : float_of(magnitude) * 5.192296858534828e+33f;  // 2^112
+    const u32 magnitude = x & 0x7fffu;
+    const float value = magnitude < 0x0400u ? (float)magnitude * 5.9604644775390625e-08f  // 2^-24; no float subnormals
+                        : magnitude < 0x7c00u ? float_of((magnitude << 13) + 0x38000000u)
+                                              : float_of(magnitude << 13 | 0x7f800000u);  // infinity and NaN
     return x & 0x8000u ? -value : value;
 #else
     return float_of((u32)x << 16);
@@ -52,7 +53,24 @@ __device__ __forceinline__ Real widen(Input x) {
 }
 #endif
 
+// The value, or its negative where the highest bit of `entry` is set.
+__device__ __forceinline__ Real signed_by(Real value, u32 entry) {
+    union {
+        Real value;
+        u32 words[sizeof(Real) / sizeof(u32)];
+    } both;
+    both.value = value;
+    both.words[sizeof(Real) / sizeof(u32) - 1] ^= entry & 0x80000000u;
+    return both.value;
+}
+
 __device__ __forceinline__ i64 smaller(i64 a, i64 b) { return a < b ? a : b; }
+
+// A sum over the lanes of a warp, in a fixed order, on each of them.
+__device__ __forceinline__ double warp_sum(double value) {
+    for (int apart = WARP / 2; apart; apart /= 2) value += __shfl_xor_sync(EVERY_LANE, value, apart);
+    return value;
+}
 
 // Dynamic shared memory, as an array of some type; its size is given at the launch.
 #ifndef SHARED
