@@ -122,7 +122,7 @@ class DeviceSparseSource(DeviceSource):
             return super()._sweep(S, rows, scale)
         k, family = self.n_rhs, S.family
         assert isinstance(family, CountSketch | SparseSign)
-        with on_device(self.A) as xp:
+        with on_device(self.A):
             SA, side, sums, totals = sparse.compress(
                 self.A.entries,
                 self.b,
@@ -133,7 +133,6 @@ class DeviceSparseSource(DeviceSource):
                 family.nnz_per_column,
                 scale,
             )
-            SA = xp.asnumpy(SA)
         Sb, S1 = side[:, :k].astype(self.dtype), side[:, k].copy()
         b1, bb, total = totals[:k], totals[k : 2 * k], float(totals[2 * k])
         return Sums(SA, Sb, S1, sums[:, 2:].copy(), sums[:, 0].copy(), sums[:, 1].copy(), b1, bb, total)
