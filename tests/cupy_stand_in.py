@@ -40,6 +40,7 @@ class ndarray:
 
     def __init__(self, array: np.ndarray) -> None:
         self.array = array
+        pool.bytes += array.nbytes * (array.base is None)
 
     @property
     def held(self) -> np.ndarray:
@@ -128,6 +129,22 @@ def _wrapped(value: Any) -> Any:
     return ndarray(np.asarray(value)) if isinstance(value, np.ndarray | np.generic) else value
 
 
+class Pool:
+    """A memory pool that nothing goes back to but by `free_all_blocks`."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def total_bytes(self) -> int:
+        return self.bytes
+
+    def free_all_blocks(self) -> None:
+        self.bytes = 0
+
+
+pool = Pool()
+
+
 class OutOfMemoryError(MemoryError):
     pass
 
@@ -208,13 +225,16 @@ def module() -> ModuleType:
     for name in FUNCTIONS:
         own = getattr(np, name)
         setattr(cupy, name, lambda *a, own=own, **k: _wrapped(own(*map(_bare, a), **k)))
+    cupy.get_default_memory_pool, cupy.__version__ = lambda: pool, "0"
     cupy.linalg = SimpleNamespace(qr=_qr)
     cupy.cuda = SimpleNamespace(
         Device=Device,
         compiler=SimpleNamespace(CompileException=CompileException),
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         runtime=SimpleNamespace(
-            CUDARuntimeError=CUDARuntimeError, pointerGetAttributes=cupy_streams.pointer_attributes
+            CUDARuntimeError=CUDARuntimeError,
+            pointerGetAttributes=cupy_streams.pointer_attributes,
+            getDeviceProperties=lambda number: {"name": b"a stand-in"},
         ),
         Stream=cupy_streams.Stream,
         Event=cupy_streams.Event,
