@@ -88,8 +88,8 @@ def compress(
     device : {None, "cpu", "cuda"}, default None
         Where rows in host memory are swept. "cuda": on the current NVIDIA card, to which they are copied a block at a
         time while the block before is swept, so that they may be more than it can hold; it takes CuPy, and the time of
-        the copies. Rows in pinned memory (``cupyx.empty_pinned``) are copied from where they are. None and "cpu": where
-        they lie.
+        the copies. Rows in pinned memory (``cupyx.empty_pinned``) are copied from where they are. The summary is
+        in host memory. None and "cpu": where they lie.
 
     Returns
     -------
@@ -129,7 +129,7 @@ def compress(
     source = source_of(A, b, sample_weight=sample_weight, row_offset=int(row_offset), workers=workers, device=device)
     if row_offset + (source.n_rows or 0) > ROWS_LIMIT:
         raise InvalidValueError(f"rows are numbered below 2**62, got {source.n_rows} rows from row_offset {row_offset}")
-    return source.compress(_operator(sketch, sketch_size, rng, source))
+    return source.handed_out(source.compress(_operator(sketch, sketch_size, rng, source)))
 
 
 def lstsq(

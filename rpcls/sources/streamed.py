@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,9 @@ class StreamedSource(Source):
 
     def returned(self, x: Any) -> np.ndarray:
         return on_host(x)
+
+    def handed_out(self, problem: CompressedProblem) -> CompressedProblem:
+        return replace(problem, SA=on_host(problem.SA))
 
     def transposed(self, b: np.ndarray | None) -> Source | None:
         across = self.host.transposed(b)
