@@ -134,6 +134,32 @@ def test_row_blocks_may_use_their_memory_again(xp: Any) -> None:  # noqa: F811
     assert np.allclose(found.Atb, A.T @ b) and found.intervals == ((0, len(A)),)
 
 
+def test_small_blocks_are_joined(xp: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    A, b, w = problem()
+    room = np.empty((7, A.shape[1]))
+
+    def blocks() -> Iterator[Any]:
+        for i in range(0, len(A), 7):
+            j = min(i + 7, len(A))
+            room[: j - i] = A[i:j]
+            yield (room[: j - i], b[i:j], w[i:j]) if i < 200 else (room[: j - i], b[i:j])
+            room[:] = np.nan
+
+    rows = rpcls.RowBlocks(blocks, A.shape[1])
+    weight = np.where(np.arange(len(A)) < 203, w, 1.0)
+    source, met = source_of(rows, None, device="cuda"), []
+    on_block = source._on_block  # type: ignore[attr-defined]
+    monkeypatch.setattr(source, "_on_block", lambda rows: met.append((rows.start, len(rows.A))) or on_block(rows))
+    x = np.ones(A.shape[1])
+    expected = source_of(A, b, sample_weight=weight)
+    for mine, theirs in zip(source.gradient(x), expected.gradient(x), strict=True):
+        assert np.allclose(mine, theirs, rtol=1e-12)
+    assert met == [(0, 70), (70, 70), (140, 63), (203, 70), (273, 70), (343, 70), (413, 7)]
+    A[317, 3] = np.nan
+    with pytest.raises(NonFiniteError, match="A must be finite, got nan in row 317, column 3"):
+        rpcls.lstsq(rows, None, "full", device="cuda")
+
+
 def test_the_certificate_leverage_and_more_columns_than_rows(xp: Any) -> None:  # noqa: F811
     A, b, _ = problem()
     one = rpcls.lstsq(A, b, "partial", sketch_size=80, rng=0, device="cuda")
@@ -241,5 +267,5 @@ def test_blocks_are_cut_by_shape(stand_in: Any, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(streamed, name, size)
     A = np.broadcast_to(np.float32(1), (10**9, 7))
     source = source_of(A[:100], np.ones(100, np.float32), device="cuda")
-    for m, rows in ((10**9, 1 << 22), (4 << 20, 1 << 19), (1000, 1 << 17)):
+    for m, rows in ((10**9, 1 << 22), (4 << 20, 1 << 19), (1000, 1000)):
         assert source._step(streamed.Rows(0, A[:m], A[:m, :1], None), streamed._BLOCK_BYTES) == rows  # type: ignore

@@ -86,24 +86,21 @@ class StreamedSource(Source):
         starts: deque[int] = deque()  # where the blocks that are under way begin
 
         def pieces(settle: Callable[[], None]) -> Iterator[tuple[np.ndarray | None, ...]]:
-            for rows in blocks:
-                if not isinstance(rows.A, np.ndarray):
-                    raise _sparse()
+            for rows in _joined(blocks, settle):
                 step = self._step(rows, bytes_at_a_time)
-                for i in range(0, rows.count, step):
+                for i in range(0, rows.count, max(1, step)):
                     starts.append(rows.start + i)
                     here = slice(i, i + step)
                     yield rows.A[here], rows.b[here], None if rows.weight is None else rows.weight[here]
-                settle()
 
         for A, b, weight in crossing(pieces, self.card, self.workers):
             yield self._on_block(Rows(starts.popleft(), A, b, weight))
 
     def _step(self, rows: Rows, most: int) -> int:
-        """Rows of a block: a power of two, where Hadamard transforms begin."""
-        row = self.dtype.itemsize * (self.n_columns + self.n_rhs) + 8 * (rows.weight is not None)
-        least = max(_LEAST_BYTES, row * rows.count // _BLOCKS)
-        return 1 << max(6, (min(most, least) // row).bit_length() - 1)
+        """Rows of a block: all, or a power of two, where Hadamard transforms begin."""
+        row = self.dtype.itemsize * self.n_columns
+        limit = min(most, max(_LEAST_BYTES, row * rows.count // _BLOCKS))
+        return rows.count if row * rows.count <= limit else 1 << max(6, (limit // row).bit_length() - 1)
 
     def _on_block(self, rows: Rows) -> DeviceSource:
         """The rows were checked on the host, so there is no look at them here, which would wait for the card."""
@@ -187,6 +184,37 @@ class StreamedSource(Source):
         if self.intercept:
             check_total(float(abs(R[0, 0])) if len(R) else 0.0)
         return R, m
+
+
+def _joined(blocks: Iterator[Rows], settle: Callable[[], None]) -> Iterator[Rows]:
+    """The blocks, with small ones joined: each would cost a copy and a sweep that are mostly latency.
+
+    `settle` is called before the next is asked for, which may lie where this one did; so what is joined is copied.
+    """
+    few: list[Rows] = []
+    for rows in blocks:
+        if not isinstance(rows.A, np.ndarray):
+            raise _sparse()
+        small = rows.A.nbytes < _LEAST_BYTES
+        full = rows.A.nbytes + sum(part.A.nbytes for part in few) > _LEAST_BYTES
+        if few and (full or (few[0].weight is None) != (rows.weight is None)):
+            yield _as_one(few)
+            few = []
+        if small:
+            weight = None if rows.weight is None else rows.weight.copy()
+            few.append(rows._replace(A=rows.A.copy(), b=rows.b.copy(), weight=weight))
+        else:
+            yield rows
+        settle()
+    if few:
+        yield _as_one(few)
+
+
+def _as_one(few: list[Rows]) -> Rows:
+    if len(few) == 1:
+        return few[0]
+    weight = None if few[0].weight is None else np.concatenate([part.weight for part in few])  # type: ignore
+    return Rows(few[0].start, np.concatenate([p.A for p in few]), np.concatenate([p.b for p in few]), weight)
 
 
 def _sparse() -> InvalidTypeError:
