@@ -17,6 +17,10 @@
 #define __launch_bounds__(...)
 #define SHARED(type, name) type* const name = (type*)host::shared
 
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+
 struct Index3 {
     unsigned x, y, z;
 };

@@ -437,8 +437,8 @@ def test_parts_hold_every_row_of_the_sketch_once(d: int, nnz: int, itemsize: int
 def test_the_sizes_that_are_to_be_fast_fit_a_block() -> None:
     """16e6 x 256 float32 under d = 1024: few parts on an H100, and work for every multiprocessor."""
     cut = cuts.panel_cut(16_000_000, 256, 1024, 8, 4, H100_BYTES)
-    assert cut is not None and len(cut.lists.parts) == 2
-    assert cut.tiles * cut.groups * 2 > 1000 and cut.lists.lane_rows == 256
+    assert cut is not None and len(cut.lists.parts) == 1
+    assert cut.tiles * cut.groups > 1000 and cut.lists.lane_rows == 448
     lists = cuts.lists_for_gather(16_000_000, 1024, 1, H100_BYTES)
     gather = cuts.gather_cut(lists, 16_000_000, 1024, 1)
     assert len(lists.parts) == 1 and gather.groups * 1024 > 7 * 132 * 16 and gather.rows_each == 1
@@ -469,6 +469,7 @@ def test_cuts_know_the_numbers_of_the_kernels() -> None:
     assert int(defined("panels.cu", "THREADS")) == cuts.PANEL_THREADS == 32 * cuts.SHARES
     assert int(defined("order.cu", "THREADS")) == cuts.ORDER_THREADS
     assert int(defined("order.cu", "SHARES")) == cuts.SHARES
+    assert int(defined("order.cu", "MOST_BLOCKS")) == cuts._MOST_BLOCKS
     assert int(defined("gather.cu", "WARPS")) == cuts.GATHER_WARPS
     assert int(defined("order.cu", "VECTOR")) == int(defined("panels.cu", "VECTOR")) == cuts.VECTOR
 

@@ -17,12 +17,12 @@ __all__ = [
 ]  # fmt: skip
 
 WARP = 32
-ORDER_THREADS, SHARES, VECTOR, PLACE_BITS = 512, 32, 4, 14  # order.cu
+ORDER_THREADS, SHARES, VECTOR, PLACE_BITS = 512, 32, 8, 14  # order.cu
 GATHER_WARPS, MOST_SPAN = 8, 8  # gather.cu, rows.cuh
-ROW_BYTES, PANEL_THREADS = 256, 1024  # panels.cu: of a panel
+TILE, PANEL_THREADS = 32, 1024  # panels.cu
 MOST_WARPS = 16  # gradient.cu: a team's
 
-_MOST_BLOCKS = 16  # blocks of a sparse sign sketch in one part: their lists take shared memory, too
+_MOST_BLOCKS = 16  # order.cu: blocks of a sparse sign sketch in one part; their lists take shared memory, too
 _BLOCKS = 16 * 132  # of a grid: many for each multiprocessor, and a multiple of how many H100 and H200 have
 _LEAST = 16  # rows of A that an accumulator should meet: fewer are not worth adding up
 _TEAM_ROWS = 64  # the fewest of a team of the gradient sweep
@@ -39,12 +39,11 @@ class Lists(NamedTuple):
     lane_rows: int
     capacity: int
     width: int
-    shared: bool
+    shift: int  # entries count rows of A in these powers of two: in bytes of a panel where warps share out a list
 
     @property
-    def shift(self) -> int:
-        """Entries count rows of A in these powers of two: in bytes of a panel where warps share out a list."""
-        return ROW_BYTES.bit_length() - 1 if self.shared else 0
+    def shared(self) -> bool:
+        return self.shift > 0
 
     @property
     def shared_bytes(self) -> int:
@@ -52,12 +51,12 @@ class Lists(NamedTuple):
 
 
 def _list_bytes(width: int, capacity: int) -> int:
-    return 4 * (width + ORDER_THREADS // WARP + SHARES + 1 + capacity)
+    return 4 * (width + ORDER_THREADS // WARP + _MOST_BLOCKS + 1 + 2 * SHARES + 1 + capacity)
 
 
-def _lists(rows: int, parts: np.ndarray, lane_rows: int, *, shared: bool) -> Lists:
-    most = int(parts[:, 3].max()) * lane_rows + (SHARES * VECTOR if shared else 0)
-    return Lists(parts, -(-rows // lane_rows), lane_rows, most, int(parts[:, 1].max()), shared)
+def _lists(rows: int, parts: np.ndarray, lane_rows: int, shift: int = 0) -> Lists:
+    most = int(parts[:, 3].max()) * lane_rows + (SHARES * VECTOR if shift else 0)
+    return Lists(parts, -(-rows // lane_rows), lane_rows, most, int(parts[:, 1].max()), shift)
 
 
 def lists_for_gather(rows: int, sketch_size: int, nnz: int, shared_bytes: int) -> Lists:
@@ -66,7 +65,7 @@ def lists_for_gather(rows: int, sketch_size: int, nnz: int, shared_bytes: int) -
     while _list_bytes(0, lane_rows) > shared_bytes // 2:
         lane_rows //= 2
     room = min(1 << PLACE_BITS, (shared_bytes - _list_bytes(0, lane_rows)) // 4)
-    return _lists(rows, _parts(sketch_size, nnz, lambda blocks: room if blocks == 1 else 0), lane_rows, shared=False)
+    return _lists(rows, _parts(sketch_size, nnz, lambda blocks: room if blocks == 1 else 0), lane_rows)
 
 
 class GatherCut(NamedTuple):
@@ -108,26 +107,27 @@ def panel_cut(rows: int, columns: int, sketch_size: int, nnz: int, itemsize: int
 
     None where SA is so large that its parts would go over A more often than its blocks do.
     """
-    panel = 256
-    while _panel_bytes(panel, 0, 1) > shared_bytes * 2 // 5:
-        panel //= 2
+    row_bytes = TILE * itemsize
+    panel = (7 << 13) // row_bytes  # an entry counts 2^16 bytes; a little less leaves room for 1024 rows of S
+    while _panel_bytes(panel, row_bytes, 0, 1) > shared_bytes * 2 // 5:
+        panel -= WARP
 
     def room(blocks: int) -> int:
-        return min(1 << PLACE_BITS, (shared_bytes - _panel_bytes(panel, 0, blocks)) // ROW_BYTES)
+        return min(1 << PLACE_BITS, (shared_bytes - _panel_bytes(panel, row_bytes, 0, blocks)) // row_bytes)
 
-    lists = _lists(rows, _parts(sketch_size, nnz, room), panel, shared=True)
+    lists = _lists(rows, _parts(sketch_size, nnz, room), panel, row_bytes.bit_length() - 1)
     if len(lists.parts) > nnz:
         return None
-    tiles = -(-columns * itemsize // ROW_BYTES)
+    tiles = -(-columns // TILE)
     blocks = _BLOCKS // 2  # each has a multiprocessor to itself
     groups = max(1, min(lists.lanes, blocks // (tiles * len(lists.parts)), rows * nnz // (_LEAST * sketch_size)))
     lanes_each = max(1, -(-lists.lanes // groups))
-    shared = _panel_bytes(panel, lists.width, int(lists.parts[:, 3].max()))
+    shared = _panel_bytes(panel, row_bytes, lists.width, int(lists.parts[:, 3].max()))
     return PanelCut(lists, tiles, lanes_each, max(1, -(-lists.lanes // lanes_each)), shared)
 
 
-def _panel_bytes(panel: int, width: int, blocks: int) -> int:
-    return (16 + 4 * blocks) * panel + 4 * SHARES * VECTOR + ROW_BYTES * (panel + width)
+def _panel_bytes(panel: int, row_bytes: int, width: int, blocks: int) -> int:
+    return (16 + 8 * blocks) * panel + 8 * SHARES * VECTOR + row_bytes * (panel + width)
 
 
 def _parts(d: int, nnz: int, room: Callable[[int], int]) -> np.ndarray:

@@ -9,8 +9,9 @@
 #define TAG 1  // rpcls.random.STREAM_TAGS["sparse-sign"]
 #define THREADS 512
 #define WARPS (THREADS / WARP)
+#define MOST_BLOCKS 16    // z of a part
 #define SHARES 32         // warps that share out a lane, where lanes are shared out
-#define VECTOR 4          // entries that they read at a time: their shares begin at multiples
+#define VECTOR 8          // entries that they read at a time: their shares begin at multiples
 #define LAST 0x40000000u  // of an entry of a list: no more of its row of S in the lane; the highest bit is its sign
 
 __device__ __forceinline__ u64 code_of(u32 word, u64 first, u64 width) {
@@ -36,8 +37,9 @@ struct Part {
 };
 
 // Hand every entry of a lane that falls into the part to `take(row of S in the part, row of A in the lane, sign bit)`.
+// edges (blocks + 1) are where those blocks begin in S.
 template <typename Take>
-__device__ __forceinline__ void each_entry(u64 key, i64 start, int rows, i64 d, i64 nnz, Part part, Take take) {
+__device__ __forceinline__ void each_entry(u64 key, i64 start, int rows, Part part, const u32* edges, Take take) {
     const i64 first_draw = part.first_z / 4;
     const int draws = (int)((part.first_z + part.blocks + 3) / 4 - first_draw);
     for (int place = threadIdx.x; place < rows * draws; place += THREADS) {
@@ -46,12 +48,11 @@ __device__ __forceinline__ void each_entry(u64 key, i64 start, int rows, i64 d, 
         const Words drawn = philox(key, (u64)(start + i), (u32)draw, TAG);
 #pragma unroll
         for (int word = 0; word < 4; ++word) {
-            const i64 z = 4 * draw + word;
-            if (z < part.first_z || z >= part.first_z + part.blocks) continue;
-            const u64 first = z * d / nnz, width = (z + 1) * d / nnz - first;
-            const u64 code = code_of(drawn.w[word], first, width);
-            const i64 row = (i64)(code >> 1) - part.first_row;
-            if (row >= 0 && row < part.rows) take((u32)row, (u32)i, (u32)(code & 1u) << 31);
+            const int z = (int)(4 * draw + word - part.first_z);
+            if (z < 0 || z >= part.blocks) continue;
+            const u64 code = code_of(drawn.w[word], edges[z], edges[z + 1] - edges[z]);
+            const u32 row = (u32)(code >> 1) - (u32)part.first_row;  // wraps around below the first
+            if (row < (u32)part.rows) take(row, (u32)i, (u32)(code & 1u) << 31);
         }
     }
 }
@@ -93,13 +94,16 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     bounds += here * width;
 
     SHARED(u32, room);
-    u32* const place = room;                // (width): how many entries, then where the next goes
-    u32* const meet = place + wide;         // (WARPS)
-    u32* const edge = meet + WARPS;         // (SHARES + 1): where shares begin among the sorted
-    u32* const sorted = edge + SHARES + 1;  // (entries)
+    u32* const place = room;                    // (width): how many entries, then where the next goes
+    u32* const meet = place + wide;             // (WARPS)
+    u32* const edges = meet + WARPS;            // (MOST_BLOCKS + 1): where the blocks of the part begin in S
+    u32* const edge = edges + MOST_BLOCKS + 1;  // (SHARES + 1): where shares begin among the sorted
+    u32* const begins = edge + SHARES + 1;      // (SHARES): and where in the list
+    u32* const sorted = begins + SHARES;        // (entries)
+    if (threadIdx.x <= part.blocks) edges[threadIdx.x] = (u32)((part.first_z + threadIdx.x) * d / nnz);
     for (int r = threadIdx.x; r < wide; r += THREADS) place[r] = 0;
     __syncthreads();
-    each_entry(key, start + first, rows, d, nnz, part, [&](u32 row, u32, u32) { atomicAdd(place + row, 1u); });
+    each_entry(key, start + first, rows, part, edges, [&](u32 row, u32, u32) { atomicAdd(place + row, 1u); });
     __syncthreads();
 
     const int each = (wide + THREADS - 1) / THREADS, begin = (int)smaller(wide, threadIdx.x * each);
@@ -116,7 +120,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     __syncthreads();
     const u32 total = edge[SHARES];
 
-    each_entry(key, start + first, rows, d, nnz, part, [&](u32 row, u32 i, u32 sign) {
+    each_entry(key, start + first, rows, part, edges, [&](u32 row, u32 i, u32 sign) {
         sorted[atomicAdd(place + row, 1u)] = sign | row << 16 | i;
     });
     __syncthreads();
@@ -132,20 +136,21 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
     __syncthreads();
 
-    if (shares) {  // the first SHARES threads: an even share, moved to the next end of a row of S
-        if (threadIdx.x < SHARES) {
-            u32 p = total * threadIdx.x / SHARES;
+    if (shares) {  // an even share, moved to the next end of a row of S, each by a lane of the first warp
+        const int w = threadIdx.x;
+        if (w < SHARES) {
+            u32 p = total * w / SHARES;
             while (p > 0 && p < total && !(sorted[p - 1] & LAST)) ++p;
-            edge[threadIdx.x] = p;
-        }
-        __syncthreads();
-        if (threadIdx.x == 0) {
-            u32 at = 0;
-            for (int w = 0; w < SHARES; ++w) {
-                shares[here * (SHARES + 1) + w] = at;
-                at += (edge[w + 1] - edge[w] + VECTOR - 1) / VECTOR * VECTOR;
+            edge[w] = p;
+            const u32 after = __shfl_sync(EVERY_LANE, p, (w + 1) % SHARES);
+            const u32 wants = ((w + 1 < SHARES ? after : total) - p + VECTOR - 1) / VECTOR * VECTOR;
+            u32 at = wants;
+            for (int apart = 1; apart < WARP; apart *= 2) {
+                const u32 other = __shfl_sync(EVERY_LANE, at, (w - apart) & (WARP - 1));
+                if (w >= apart) at += other;
             }
-            shares[here * (SHARES + 1) + SHARES] = at;
+            begins[w] = shares[here * (SHARES + 1) + w] = at - wants;
+            if (w == SHARES - 1) shares[here * (SHARES + 1) + SHARES] = at;
         }
         __syncthreads();
     }
@@ -153,9 +158,10 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         const u32 low = r ? place[r - 1] : 0;
         u32 moved = low;
         if (shares) {
-            int w = 0;
-            while (w + 1 < SHARES && edge[w + 1] <= low) ++w;
-            moved = shares[here * (SHARES + 1) + w] + (low - edge[w]);
+            int w = 0;  // the last share that begins at it or before
+            for (int step = SHARES / 2; step; step /= 2)
+                if (edge[w + step] <= low) w += step;
+            moved = begins[w] + (low - edge[w]);
         }
         bounds[r] = moved | (place[r] - low) << 16;
     }
@@ -165,7 +171,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         return;
     }
     for (int w = threadIdx.x / WARP; w < SHARES; w += WARPS) {
-        const u32 low = edge[w], high = edge[w + 1], at = shares[here * (SHARES + 1) + w];
+        const u32 low = edge[w], high = edge[w + 1], at = begins[w];
         for (u32 p = threadIdx.x % WARP; p < (high - low + VECTOR - 1) / VECTOR * VECTOR; p += WARP) {
             const u32 entry = low + p < high ? sorted[low + p] : 0;
             list[at + p] = (entry & ~0xffffu) | (entry & 0xffffu) << shift;
