@@ -98,12 +98,9 @@ class DeviceSource(Source):
         return exponent_of_largest(largest, self.dtype)
 
     def _float64(self, part: Any) -> Iterator[tuple[int, Any]]:
-        step = self._step(part)
+        step = max(1, _BLOCK_BYTES // (8 * part.shape[1]))
         for i in range(0, part.shape[0], step):
             yield i, part[i : i + step].astype(np.float64, copy=False)
-
-    def _step(self, part: Any) -> int:
-        return max(1, _BLOCK_BYTES // (8 * part.shape[1]))
 
     # -- the sweeps of solvers that go back ---------------------------------------------------------------------------
 
@@ -145,31 +142,26 @@ class DeviceSource(Source):
         return -self._residual(P, rhs=False)[1]
 
     def gram(self, R: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        from ..kernels.cuda.device import on_device
+        from ..kernels.cuda.device import on_device, solve_triangular
 
+        n, k = self.n_columns, self.n_rhs
+        means = means_of(self, k, True)
         with on_device(self.A) as xp:
-            sums = self.gram_sums(None if R is None else xp.asarray(np.ascontiguousarray(R)), None)
-            total, cross = (xp.asnumpy(part) for part in sums)
+            total, cross = xp.zeros((n, n)), xp.zeros((n, k))
+            triangle = None if R is None else xp.asarray(np.ascontiguousarray(R))
+            for A, b, w in self._posed(means):
+                if w is not None:
+                    root = xp.sqrt(w)[:, None]
+                    A, b = A * root, b * root
+                W = A if triangle is None else solve_triangular(triangle, A.T, trans="T").T
+                total += W.T @ W
+                cross += W.T @ b
+            total, cross = xp.asnumpy(total), xp.asnumpy(cross)
         if not (np.isfinite(total).all() and np.isfinite(cross).all()):
             self._exponent("A", self.A)
             self._exponent("b", self.b)
             raise SourceError("a sweep over finite rows overflowed; rescale A or b")
         return 0.5 * (total + total.T), cross
-
-    def gram_sums(self, triangle: Any, sums: tuple[Any, Any] | None) -> tuple[Any, Any]:
-        """What `gram` adds up, on the card: to `sums` of other rows, if there are any."""
-        from ..kernels.cuda.device import cupy, solve_triangular
-
-        n, k, xp = self.n_columns, self.n_rhs, cupy()
-        total, cross = (xp.zeros((n, n)), xp.zeros((n, k))) if sums is None else sums
-        for A, b, w in self._posed(means_of(self, k, True)):
-            if w is not None:
-                root = xp.sqrt(w)[:, None]
-                A, b = A * root, b * root
-            W = A if triangle is None else solve_triangular(triangle, A.T, trans="T").T
-            total += W.T @ W
-            cross += W.T @ b
-        return total, cross
 
     def predict(self, X: np.ndarray) -> Any:
         from ..kernels.cuda.device import on_device

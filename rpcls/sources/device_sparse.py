@@ -11,6 +11,7 @@ from ..errors import InvalidTypeError, InvalidValueError, NonFiniteError
 from ..kernels import on_card
 from ..sketches import SRHT, CountSketch, SketchOperator, SparseSign
 from ..sketches.base import Sums
+from . import device
 from .base import Rows, exponent_of_largest
 from .device import DeviceSource, as_device_rhs, as_device_weight
 from .sparse import is_sparse
@@ -108,7 +109,7 @@ class DeviceSparseSource(DeviceSource):
                 "SRHT() is one transform of all rows, and sparse rows on a card are made dense in blocks; use "
                 "SparseSign(), which leaves them sparse"
             )
-        step = self._step(self.A)
+        step = self._most(self.A)
         for i in range(0, self.n_rows, step):
             here = slice(i, i + step)
             weight = None if self.weight is None else self.weight[here]
@@ -159,6 +160,15 @@ class DeviceSparseSource(DeviceSource):
                 largest = max(largest, float(xp.abs(block).max()))
         return exponent_of_largest(largest, self.dtype)
 
+    def _most(self, part: Any) -> int:
+        """Rows of it that are dense at a time."""
+        return max(1, device._BLOCK_BYTES // (8 * part.shape[1]))
+
+    def _float64(self, part: Any, step: int | None = None) -> Iterator[tuple[int, Any]]:
+        step = min(step or self._most(part), self._most(part))
+        for i in range(0, part.shape[0], step):
+            yield i, part[i : i + step].astype(np.float64, copy=False)
+
     def _residual(self, X: np.ndarray, *, rhs: bool) -> tuple[np.ndarray, np.ndarray]:
         from ..kernels.cuda import sparse
         from ..kernels.cuda.device import on_device
@@ -171,7 +181,7 @@ class DeviceSparseSource(DeviceSource):
     def predict(self, X: np.ndarray) -> Any:
         from ..kernels.cuda.device import on_device
 
-        step = self._step(self.A)
+        step = self._most(self.A)
         with on_device(self.A) as xp:
             there = xp.asarray(self._as_x(X).astype(self.dtype))
             parts = [self.A[i : i + step] @ there for i in range(0, self.n_rows, step)]

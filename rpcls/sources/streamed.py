@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 
 from ..compressed import CompressedProblem
-from ..errors import InvalidTypeError, InvalidValueError, SourceError
+from ..errors import InvalidTypeError, InvalidValueError
 from ..kernels import on_host
 from ..sketches import SRHT, SketchOperator
 from ..sketches.base import Sums
 from .base import Rows, Source, check_total
 from .device import DeviceSource
-from .sweeps import find_non_finite, means_of
 
 __all__ = ["StreamedSource"]
 
@@ -143,24 +142,13 @@ class StreamedSource(Source):
     def normal(self, P: np.ndarray) -> np.ndarray:
         return -self._residual(np.ascontiguousarray(P, np.float64), rhs=False)[1]
 
-    def gram(self, R: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        from ..kernels.cuda.device import on_number
-
-        means_of(self, self.n_rhs, True)  # or the error that there are none, before anything is read
-        sums = triangle = None
+    def gram(self, R: Any = None) -> tuple[Any, np.ndarray]:
+        total, cross = None, np.zeros((self.n_columns, self.n_rhs))
         for block in self._crossing(self.host.blocks()):
-            with on_number(self.card) as xp:
-                if R is not None and triangle is None:
-                    triangle = xp.asarray(np.ascontiguousarray(R))
-                sums = block.gram_sums(triangle, sums)
-        if sums is None:
-            return np.zeros((self.n_columns, self.n_columns)), np.zeros((self.n_columns, self.n_rhs))
-        with on_number(self.card) as xp:
-            total, cross = (xp.asnumpy(part) for part in sums)
-        if not (np.isfinite(total).all() and np.isfinite(cross).all()):
-            find_non_finite(self.host)
-            raise SourceError("a sweep over finite rows overflowed; rescale A or b")
-        return 0.5 * (total + total.T), cross
+            part, part_cross = block.gram(R)
+            total = part if total is None else total + part
+            cross += part_cross
+        return np.zeros((self.n_columns, self.n_columns)) if total is None else total, cross
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         parts = [on_host(block.predict(X)) for block in self._crossing(self.host.blocks())]

@@ -16,7 +16,7 @@ from ..kernels import lanes
 if TYPE_CHECKING:
     from .base import Rows, Source
 
-__all__ = ["find_non_finite", "gram", "means_of", "residual"]
+__all__ = ["gram", "means_of", "residual"]
 
 _PANEL_BYTES = 1 << 20  # of rows that are copied to be centred or reordered: they stay in the second-level cache
 _FEW = 4  # right-hand sides up to which a row that meets them one by one is read from memory only once
@@ -121,7 +121,7 @@ def gram(source: Source, R: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         else:
             total, Wtb = _add_gram(rows, means, None if R is None else np.asfortranarray(R), total, Wtb)
     if not (np.isfinite(total).all() and np.isfinite(Wtb).all()):
-        find_non_finite(source)
+        _find_non_finite(source)
     upper = np.triu(total)
     return upper + np.triu(total, 1).T, Wtb
 
@@ -204,7 +204,7 @@ def _add_sparse_gram(rows: Rows, means: Any, total: np.ndarray, Atb: np.ndarray,
     Atb += gb
 
 
-def find_non_finite(source: Source) -> None:
+def _find_non_finite(source: Source) -> None:
     """One more sweep, which raises if it meets NaN or infinity: finite rows may have squares that overflow."""
     from .base import raise_non_finite
 
