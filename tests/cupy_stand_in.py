@@ -21,10 +21,10 @@ import scipy.linalg
 from host_cuda import Module
 
 FUNCTIONS = (
-    "abs", "argmax", "argwhere", "ascontiguousarray", "asfortranarray", "concatenate", "empty", "isfinite", "ones",
-    "sqrt", "zeros",
+    "abs", "argmax", "argwhere", "ascontiguousarray", "asfortranarray", "concatenate", "dot", "empty", "eye",
+    "isfinite", "ldexp", "ones", "sqrt", "square", "stack", "zeros",
 )  # fmt: skip
-METHODS = ("all", "any", "astype", "max", "min", "sum", "reshape", "copy")
+METHODS = ("all", "any", "astype", "max", "min", "sum", "reshape", "copy", "diagonal")
 
 
 class ndarray:
@@ -165,7 +165,40 @@ def _qr(array: ndarray, mode: str) -> ndarray:
     return ndarray(np.linalg.qr(array.held, mode="r"))
 
 
+def _function(own: Any) -> Any:
+    return lambda *a, **k: _wrapped(own(*map(_bare, a), **{name: _bare(value) for name, value in k.items()}))
+
+
+linalg_state = "ignore"
+
+
+@contextmanager
+def errstate(*, linalg: str) -> Iterator[None]:
+    global linalg_state
+    linalg_state, before = linalg, linalg_state
+    yield
+    linalg_state = before
+
+
+def _cholesky(array: ndarray) -> ndarray:
+    """Of the lower triangle; CuPy does not look whether it failed unless told to."""
+    try:
+        return ndarray(np.linalg.cholesky(array.held))
+    except np.linalg.LinAlgError:
+        if linalg_state == "raise":
+            raise
+        return ndarray(np.tril(array.held))
+
+
+def _eigh(array: ndarray) -> tuple[ndarray, ndarray]:
+    values, vectors = np.linalg.eigh(array.held)
+    return ndarray(values), ndarray(vectors)
+
+
 def _solve_triangular(R: ndarray, Z: ndarray, *, trans: str, check_finite: bool) -> ndarray:
+    assert not check_finite
+    if not R.held.diagonal().all():  # cuBLAS divides by zero and says nothing
+        return ndarray(np.full(Z.shape, np.nan))
     return ndarray(scipy.linalg.solve_triangular(R.held, Z.held, trans=trans, check_finite=check_finite))
 
 
@@ -181,8 +214,8 @@ def module() -> ModuleType:
     cupy.from_dlpack = lambda tensor: ndarray(np.from_dlpack(tensor))
     for name in FUNCTIONS:
         own = getattr(np, name)
-        setattr(cupy, name, lambda *a, own=own, **k: _wrapped(own(*map(_bare, a), **k)))
-    cupy.linalg = SimpleNamespace(qr=_qr)
+        setattr(cupy, name, _function(own))
+    cupy.linalg = SimpleNamespace(qr=_qr, cholesky=_cholesky, eigh=_eigh)
     cupy.cuda = SimpleNamespace(
         Device=Device,
         compiler=SimpleNamespace(CompileException=CompileException),
@@ -196,10 +229,11 @@ def module() -> ModuleType:
 @contextmanager
 def imported(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The stand-in as `cupy`, for one test."""
-    cupy, linalg = module(), ModuleType("cupyx.scipy.linalg")
+    cupy, cupyx, linalg = module(), ModuleType("cupyx"), ModuleType("cupyx.scipy.linalg")
+    cupyx.errstate = errstate  # type: ignore[attr-defined]
     linalg.solve_triangular = _solve_triangular  # type: ignore[attr-defined]
     with monkeypatch.context() as patch:
-        for name, value in (("cupy", cupy), ("cupyx", ModuleType("cupyx")), ("cupyx.scipy.linalg", linalg)):
+        for name, value in (("cupy", cupy), ("cupyx", cupyx), ("cupyx.scipy.linalg", linalg)):
             patch.setitem(sys.modules, name, value)
         patch.setitem(sys.modules, "cupyx.scipy", ModuleType("cupyx.scipy"))
         yield cupy

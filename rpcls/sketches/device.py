@@ -17,7 +17,7 @@ __all__ = ["sweep"]
 
 
 def sweep(S: SketchOperator, A: Any, b: Any, weight: Any, start: int, scale: tuple[float, float] = (1.0, 1.0)) -> Sums:
-    """`SketchFamily.sweep` for CuPy arrays on one card; `Sums` of NumPy arrays, whose sizes do not depend on m."""
+    """`SketchFamily.sweep` for CuPy arrays on one card; SA stays there, all else of the `Sums` are NumPy arrays."""
     from ..kernels.cuda import sweeps
     from ..kernels.cuda.device import on_device
 
@@ -34,13 +34,13 @@ def sweep(S: SketchOperator, A: Any, b: Any, weight: Any, start: int, scale: tup
             SA, sums = _picked(rows, S)
         else:
             raise InvalidTypeError(f"{family!r} has no kernel for cards; use rpcls.SparseSign()")
-        whole = xp.asnumpy(SA)
-    n = A.shape[1]
+        n = A.shape[1]
+        there, rest = xp.ascontiguousarray(SA[:, :n]), xp.asnumpy(SA[:, n:])
     columns, right = sums[:n], sums[n : n + k]
     return Sums(
-        np.ascontiguousarray(whole[:, :n]),
-        np.ascontiguousarray(whole[:, n : n + k]),
-        whole[:, -1].astype(np.float64),
+        there,
+        np.ascontiguousarray(rest[:, :k]),
+        rest[:, -1].astype(np.float64),
         columns[:, 2:].copy(),
         columns[:, 0].copy(),
         columns[:, 1].copy(),
