@@ -165,7 +165,7 @@ def _check_summary(problem: CompressedProblem, source: Source, sketch_size: Any,
 
 def _bound(source: Source, problem: CompressedProblem, X: np.ndarray, kind: Kind, confidence: float) -> ErrorBound:
     summary = Summary.of(problem)
-    factor = Factor(triangle(summary.P), summary.tolerance)
+    factor = Factor.of(triangle(summary.P), summary.tolerance)
     squares, gradient = source.gradient(X)
     if not np.isfinite(gradient).all():
         raise InvalidValueError("Aᵀ(b − Ax) overflows; rescale A, b and x before they are certified")

@@ -23,12 +23,12 @@ import scipy.linalg
 from host_cuda import Module
 
 FUNCTIONS = (
-    "abs", "arange", "argmax", "argwhere", "ascontiguousarray", "asfortranarray", "concatenate", "empty", "isfinite",
-    "ones", "searchsorted", "sqrt", "zeros",
+    "abs", "arange", "argmax", "argwhere", "ascontiguousarray", "asfortranarray", "concatenate", "dot", "empty", "eye",
+    "isfinite", "ldexp", "ones", "searchsorted", "sqrt", "square", "stack", "zeros",
 )  # fmt: skip
 MOST_SHARED_BYTES = 99 << 10  # of a block
 BACKWARD = False  # whether threads take turns from the last on
-METHODS = ("all", "any", "astype", "max", "min", "sort", "sum", "copy")
+METHODS = ("all", "any", "astype", "max", "min", "sort", "sum", "copy", "diagonal")
 VIEWS = ("reshape", "view")
 
 
@@ -208,7 +208,40 @@ def _qr(array: ndarray, mode: str) -> ndarray:
     return ndarray(np.linalg.qr(array.held, mode="r"))
 
 
+def _function(own: Any) -> Any:
+    return lambda *a, **k: _wrapped(own(*map(_bare, a), **{name: _bare(value) for name, value in k.items()}))
+
+
+linalg_state = "ignore"
+
+
+@contextmanager
+def errstate(*, linalg: str) -> Iterator[None]:
+    global linalg_state
+    linalg_state, before = linalg, linalg_state
+    yield
+    linalg_state = before
+
+
+def _cholesky(array: ndarray) -> ndarray:
+    """Of the lower triangle; CuPy does not look whether it failed unless told to."""
+    try:
+        return ndarray(np.linalg.cholesky(array.held))
+    except np.linalg.LinAlgError:
+        if linalg_state == "raise":
+            raise
+        return ndarray(np.tril(array.held))
+
+
+def _eigh(array: ndarray) -> tuple[ndarray, ndarray]:
+    values, vectors = np.linalg.eigh(array.held)
+    return ndarray(values), ndarray(vectors)
+
+
 def _solve_triangular(R: ndarray, Z: ndarray, *, trans: str, check_finite: bool) -> ndarray:
+    assert not check_finite
+    if not R.held.diagonal().all():  # cuBLAS divides by zero and says nothing
+        return ndarray(np.full(Z.shape, np.nan))
     return ndarray(scipy.linalg.solve_triangular(R.held, Z.held, trans=trans, check_finite=check_finite))
 
 
@@ -224,9 +257,9 @@ def module() -> ModuleType:
     cupy.from_dlpack = lambda tensor: ndarray(np.from_dlpack(tensor))
     for name in FUNCTIONS:
         own = getattr(np, name)
-        setattr(cupy, name, lambda *a, own=own, **k: _wrapped(own(*map(_bare, a), **k)))
+        setattr(cupy, name, _function(own))
     cupy.get_default_memory_pool, cupy.__version__ = lambda: pool, "0"
-    cupy.linalg = SimpleNamespace(qr=_qr)
+    cupy.linalg = SimpleNamespace(qr=_qr, cholesky=_cholesky, eigh=_eigh)
     cupy.cuda = SimpleNamespace(
         Device=Device,
         compiler=SimpleNamespace(CompileException=CompileException),
@@ -250,6 +283,7 @@ def imported(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The stand-in as `cupy`, for one test."""
     cupy, cupyx, linalg = module(), ModuleType("cupyx"), ModuleType("cupyx.scipy.linalg")
     cupyx.empty_pinned = cupy_streams.empty_pinned  # type: ignore[attr-defined]
+    cupyx.errstate = errstate  # type: ignore[attr-defined]
     linalg.solve_triangular = _solve_triangular  # type: ignore[attr-defined]
     with monkeypatch.context() as patch:
         for name, value in (("cupy", cupy), ("cupyx", cupyx), ("cupyx.scipy.linalg", linalg)):

@@ -13,8 +13,9 @@ from test_device_arrays import FIELDS, SWEPT, stand_in, xp  # noqa: F401
 from test_sparse import stored
 
 import rpcls
+from rpcls import kernels
 from rpcls.errors import InvalidTypeError, InvalidValueError, NonFiniteError
-from rpcls.kernels.cuda import sparse as kernels
+from rpcls.kernels.cuda import sparse
 from rpcls.sources import device, device_sparse, source_of
 
 M, N = 700, 20
@@ -24,7 +25,7 @@ M, N = 700, 20
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several of everything: dense blocks, sorted runs, lanes, looks at the entries."""
     monkeypatch.setattr(device, "_BLOCK_BYTES", 8 * N * 150)
-    monkeypatch.setattr(kernels, "_SORTED_ROWS", 300)
+    monkeypatch.setattr(sparse, "_SORTED_ROWS", 300)
     monkeypatch.setattr(device_sparse, "_ENTRIES", 500)
 
 
@@ -110,6 +111,7 @@ def test_every_sweep_is_that_of_the_host(xp: Any, k: int, intercept: bool) -> No
         lambda s: (s.triangle()[0].T @ s.triangle()[0],), lambda s: (s.product(P),),
     ):  # fmt: skip
         for mine, theirs in zip(sweep(card), sweep(host), strict=True):
+            mine = kernels.on_host(mine)  # a Gram matrix stays on the card
             assert isinstance(mine, np.ndarray | np.generic)
             assert np.allclose(mine, theirs, rtol=1e-10, atol=1e-10 * np.abs(theirs).max())
     assert np.allclose(xp.asnumpy(card.predict(X)), host.predict(X))
@@ -199,7 +201,7 @@ def test_what_cannot_be(xp: Any) -> None:  # noqa: F811
 def test_nothing_is_densified_and_lanes_fit(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     A = sp.random_array((4000, 500), density=1e-3, rng=np.random.default_rng(0), format="csr")
     b, S = np.ones(4000), rpcls.SparseSign().sample(600, rng=0)
-    monkeypatch.setattr(kernels, "_SPARE_BYTES", 1 << 20)
+    monkeypatch.setattr(sparse, "_SPARE_BYTES", 1 << 20)
     asked, zeros = [], stand_in.zeros
     monkeypatch.setattr(stand_in, "zeros", lambda *a: asked.append(a[0]) or zeros(*a))
     agree(stand_in, rpcls.compress(there(A), there(b), S), rpcls.compress(A, b, S), 1e-13)

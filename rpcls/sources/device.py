@@ -16,6 +16,7 @@ from .sweeps import means_of
 __all__ = ["DeviceSource", "as_device_rhs", "as_device_weight"]
 
 _BLOCK_BYTES = 64 << 20  # of rows in float64, for BLAS 3 and QR
+_CACHED_BYTES = 16 << 20  # of rows in float64 that stay in the L2 cache between two products
 _FEW = 4  # right-hand sides up to which the gradient kernel is used
 
 
@@ -23,8 +24,8 @@ class DeviceSource(Source):
     """A (m, n) and b (m,) or (m, k) as CuPy arrays on one card.
 
     float32, float64 and float16 of any memory order are used as they are, float16 with products and summary in float32;
-    b and weights are converted to the dtype of the products and to float64. Summaries, factorisations and all else of
-    n or d rows are made in host memory; x comes back as a CuPy array.
+    b and weights are converted to the dtype of the products and to float64. SA and matrices
+    of n rows are made and factorised there, vectors of d or n entries in host memory; x comes back as a CuPy array.
     """
 
     def __init__(
@@ -97,8 +98,8 @@ class DeviceSource(Source):
             largest = max(largest, float(xp.abs(block).max())) if block.size else largest
         return exponent_of_largest(largest, self.dtype)
 
-    def _float64(self, part: Any) -> Iterator[tuple[int, Any]]:
-        step = max(1, _BLOCK_BYTES // (8 * part.shape[1]))
+    def _float64(self, part: Any, step: int | None = None) -> Iterator[tuple[int, Any]]:
+        step = step or max(1, _BLOCK_BYTES // (8 * part.shape[1]))
         for i in range(0, part.shape[0], step):
             yield i, part[i : i + step].astype(np.float64, copy=False)
 
@@ -122,12 +123,12 @@ class DeviceSource(Source):
                 out += A.T @ weighted
             return xp.asnumpy(squares), xp.asnumpy(out)
 
-    def _posed(self, means: Any, *, rhs: bool = True) -> Iterator[tuple[Any, Any, Any]]:
+    def _posed(self, means: Any, *, rhs: bool = True, step: int | None = None) -> Iterator[tuple[Any, Any, Any]]:
         """A − ā, b − b̄ and w of a block of rows after the other, float64."""
         from ..kernels.cuda.device import cupy
 
         a_mean, b_mean = (None, None) if means is None else (cupy().asarray(m) for m in means)
-        for i, A in self._float64(self.A):
+        for i, A in self._float64(self.A, step):
             j = i + len(A)
             b = self.b[i:j].astype(np.float64, copy=False) if rhs else None
             if a_mean is not None:
@@ -141,27 +142,37 @@ class DeviceSource(Source):
     def normal(self, P: np.ndarray) -> np.ndarray:
         return -self._residual(P, rhs=False)[1]
 
-    def gram(self, R: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        from ..kernels.cuda.device import on_device, solve_triangular
+    def gram(self, R: Any = None) -> tuple[Any, np.ndarray]:
+        """`Source.gram`, the matrix left on the card. R may be there.
+
+        W = AR⁻¹ is a product with the inverse: substitution takes twenty times longer than the product, and the rows of
+        W, of norm far below one, are as far from those of the exact R either way.
+        """
+        from ..kernels.cuda.algebra import inverse
+        from ..kernels.cuda.device import on_device
 
         n, k = self.n_columns, self.n_rhs
         means = means_of(self, k, True)
         with on_device(self.A) as xp:
             total, cross = xp.zeros((n, n)), xp.zeros((n, k))
-            triangle = None if R is None else xp.asarray(np.ascontiguousarray(R))
-            for A, b, w in self._posed(means):
+            as_they_are = self.A.dtype == np.float64 and means is None and self.weight is None
+            step = self.n_rows if R is None and as_they_are else max(_CACHED_BYTES // (8 * n), 4 * n)
+            X = None if R is None else inverse(xp.asarray(R))
+            room = None if R is None else xp.empty((min(step, self.n_rows), n))
+            for A, b, w in self._posed(means, step=step):
                 if w is not None:
                     root = xp.sqrt(w)[:, None]
                     A, b = A * root, b * root
-                W = A if triangle is None else solve_triangular(triangle, A.T, trans="T").T
+                W = A if room is None else xp.dot(A, X, out=room[: len(A)])
                 total += W.T @ W
                 cross += W.T @ b
-            total, cross = xp.asnumpy(total), xp.asnumpy(cross)
-        if not (np.isfinite(total).all() and np.isfinite(cross).all()):
+            total, cross = 0.5 * (total + total.T), xp.asnumpy(cross)
+            finite = bool(xp.isfinite(total).all()) and bool(np.isfinite(cross).all())
+        if not finite:
             self._exponent("A", self.A)
             self._exponent("b", self.b)
             raise SourceError("a sweep over finite rows overflowed; rescale A or b")
-        return 0.5 * (total + total.T), cross
+        return total, cross
 
     def predict(self, X: np.ndarray) -> Any:
         from ..kernels.cuda.device import on_device
