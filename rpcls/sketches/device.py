@@ -42,7 +42,8 @@ def sweep(S: SketchOperator, A: Any, b: Any, weight: Any, start: int, scale: tup
         columns[:, 2:].copy(),
         columns[:, 0].copy(),
         columns[:, 1].copy(),
-        *swept.right.copy(),
+        swept.right[0].copy(),
+        swept.right[1].copy(),
         swept.weight,
     )
 

@@ -112,7 +112,9 @@ class DeviceSource(Source):
         X = np.ascontiguousarray(X, np.float64)
         means = means_of(self, X.shape[1], rhs)
         with on_device(self.A) as xp:
-            found = sweeps.gradient(self.A, self.b if rhs else None, self.weight, means, X) if X.shape[1] <= _FEW else None
+            found = (
+                sweeps.gradient(self.A, self.b if rhs else None, self.weight, means, X) if X.shape[1] <= _FEW else None
+            )
             if found is not None:
                 return found
             there, out, squares = xp.asarray(X), xp.zeros(X.shape), xp.zeros(X.shape[1])

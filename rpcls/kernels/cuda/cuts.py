@@ -17,7 +17,7 @@ __all__ = [
 ]  # fmt: skip
 
 WARP = 32
-ORDER_THREADS, SHARES, VECTOR, PLACE_BITS = 512, 32, 8, 14  # order.cu
+ORDER_THREADS, SHARES, VECTOR, PLACE_BITS = 512, 32, 4, 14  # order.cu
 GATHER_WARPS, MOST_SPAN = 8, 8  # gather.cu, rows.cuh
 TILE, PANEL_THREADS = 32, 1024  # panels.cu
 MOST_WARPS = 16  # gradient.cu: a team's
@@ -55,8 +55,10 @@ def _list_bytes(width: int, capacity: int) -> int:
 
 
 def _lists(rows: int, parts: np.ndarray, lane_rows: int, shift: int = 0) -> Lists:
-    most = int(parts[:, 3].max()) * lane_rows + (SHARES * VECTOR if shift else 0)
-    return Lists(parts, -(-rows // lane_rows), lane_rows, most, int(parts[:, 1].max()), shift)
+    width, most = int(parts[:, 1].max()), int(parts[:, 3].max()) * lane_rows
+    if shift:  # zeros for rows of S with an odd number of entries, and at the ends of shares
+        most += min(width, most) + SHARES * VECTOR
+    return Lists(parts, -(-rows // lane_rows), lane_rows, -(-most // VECTOR) * VECTOR, width, shift)
 
 
 def lists_for_gather(rows: int, sketch_size: int, nnz: int, shared_bytes: int) -> Lists:
@@ -108,12 +110,12 @@ def panel_cut(rows: int, columns: int, sketch_size: int, nnz: int, itemsize: int
     None where SA is so large that its parts would go over A more often than its blocks do.
     """
     row_bytes = TILE * itemsize
-    panel = (7 << 13) // row_bytes  # an entry counts 2^16 bytes; a little less leaves room for 1024 rows of S
+    panel = 13 * (1 << 12) // row_bytes // WARP * WARP  # of the 2^16 bytes that an entry counts; the rest is for SA
     while _panel_bytes(panel, row_bytes, 0, 1) > shared_bytes * 2 // 5:
         panel -= WARP
 
     def room(blocks: int) -> int:
-        return min(1 << PLACE_BITS, (shared_bytes - _panel_bytes(panel, row_bytes, 0, blocks)) // row_bytes)
+        return min((1 << PLACE_BITS) - 1, (shared_bytes - _panel_bytes(panel, row_bytes, 0, blocks)) // (row_bytes + 8))
 
     lists = _lists(rows, _parts(sketch_size, nnz, room), panel, row_bytes.bit_length() - 1)
     if len(lists.parts) > nnz:
@@ -127,7 +129,8 @@ def panel_cut(rows: int, columns: int, sketch_size: int, nnz: int, itemsize: int
 
 
 def _panel_bytes(panel: int, row_bytes: int, width: int, blocks: int) -> int:
-    return (16 + 8 * blocks) * panel + 8 * SHARES * VECTOR + row_bytes * (panel + width)
+    lists = 2 * 4 * (blocks * panel + width + SHARES * VECTOR + VECTOR)
+    return 16 * panel + lists + row_bytes * (panel + 1 + width + 1)
 
 
 def _parts(d: int, nnz: int, room: Callable[[int], int]) -> np.ndarray:
@@ -160,11 +163,9 @@ class GradientCut(NamedTuple):
     shared_bytes: int
 
 
-def gradient_cut(rows: int, n: int, rhs: int) -> GradientCut | None:
-    """Cut a gradient sweep over rows of n columns for one or two right-hand sides; None for more columns than fit."""
+def gradient_cut(rows: int, n: int, rhs: int) -> GradientCut:
+    """Cut a gradient sweep over rows of n columns, at most 2048, for one or two right-hand sides."""
     warps, span = spans(n, MOST_SPAN // rhs)
-    if warps > MOST_WARPS:
-        return None
     each = 1 if warps > 1 else 8  # teams of a block
     most = _BLOCKS * (8 if warps == 1 else 1)
     lane_rows = max(_TEAM_ROWS, -(-rows // most))

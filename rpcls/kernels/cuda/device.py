@@ -74,7 +74,13 @@ def shared_bytes() -> int:
 
 
 def launch(
-    file: str, name: str, dtype: Any, grid: tuple[int, ...], threads: int, arguments: tuple[Any, ...], shared: int = 0,
+    file: str,
+    name: str,
+    dtype: Any,
+    grid: tuple[int, ...],
+    threads: int,
+    arguments: tuple[Any, ...],
+    shared: int = 0,
     **defines: int,
 ) -> None:
     """Run a kernel of `file`.cu, compiled for inputs of that dtype with those macros, on the current stream.

@@ -11,8 +11,8 @@
 #define WARPS (THREADS / WARP)
 #define MOST_BLOCKS 16    // z of a part
 #define SHARES 32         // warps that share out a lane, where lanes are shared out
-#define VECTOR 8          // entries that they read at a time: their shares begin at multiples
-#define LAST 0x40000000u  // of an entry of a list: no more of its row of S in the lane; the highest bit is its sign
+#define VECTOR 4          // entries that they read at a time: their shares begin at multiples
+#define LAST 0x40000000u  // in shared memory: no more of this row of S
 
 __device__ __forceinline__ u64 code_of(u32 word, u64 first, u64 width) {
     return ((first + (((word >> 1) * width) >> 31)) << 1) | (word & 1u);
@@ -77,9 +77,12 @@ __device__ __forceinline__ u32 sum_before(u32 own, u32* room) {
 // and width hold for the largest part.
 //
 // Leaves list (parts, lanes, capacity) of entries: the row of A in its lane, times 2^shift, in 16 bits, the row of S in
-// its part from there on, LAST and the sign. bounds (parts, lanes, width) say where each row of S begins, and from bit
-// 16 on how many entries it has. Unless null, shares (parts, lanes, SHARES + 1) cut the list evenly, at rows of S, into
-// shares that begin at multiples of VECTOR; zeros fill the gaps, for which capacity has SHARES * VECTOR to spare.
+// its part from there on, and the sign on top. bounds (parts, lanes, width) say where each row of S begins, and from
+// bit 16 on how many entries it has.
+//
+// Unless null, shares (parts, lanes, SHARES + 1) cut the list evenly into shares that begin at multiples of VECTOR.
+// Then every row of S has an even number of entries, the last perhaps of the row of A behind the lane's; rows of S
+// behind the part's fill the shares up. capacity must have room for all that.
 //
 // Integers are counted by atomics, which have one result. They hand out places in any order; each row of S, with a few
 // entries in a lane, is sorted after that.
@@ -108,13 +111,16 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
     const int each = (wide + THREADS - 1) / THREADS, begin = (int)smaller(wide, threadIdx.x * each);
     const int end = (int)smaller(wide, begin + each);
+    const u32 even = shares ? 1u : 0u;  // added, then cleared
     u32 own = 0;
-    for (int r = begin; r < end; ++r) own += place[r];
+    for (int r = begin; r < end; ++r) own += (place[r] + even) & ~even;
     u32 next = sum_before(own, meet);
     for (int r = begin; r < end; ++r) {
-        const u32 have = place[r];
+        const u32 have = (place[r] + even) & ~even, odd = place[r] & even;
+        bounds[r] = next | place[r] << 16;
         place[r] = next;
         next += have;
+        if (odd) sorted[next - 1] = (u32)r << 16 | (u32)lane_rows;
     }
     if (threadIdx.x == THREADS - 1) edge[SHARES] = next;
     __syncthreads();
@@ -125,14 +131,14 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     });
     __syncthreads();
     for (int r = threadIdx.x; r < wide; r += THREADS) {
-        const u32 low = r ? place[r - 1] : 0, high = place[r];
+        const u32 high = place[r], low = high - (bounds[r] >> 16);
         for (u32 p = low + 1; p < high; ++p) {
             const u32 entry = sorted[p];
             u32 q = p;
             for (; q > low && (sorted[q - 1] & 0xffffu) > (entry & 0xffffu); --q) sorted[q] = sorted[q - 1];
             sorted[q] = entry;
         }
-        if (high > low) sorted[high - 1] |= LAST;
+        if (high > low) sorted[high - 1 + ((high - low) & even)] |= LAST;
     }
     __syncthreads();
 
@@ -154,27 +160,24 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         }
         __syncthreads();
     }
-    for (int r = threadIdx.x; r < wide; r += THREADS) {
-        const u32 low = r ? place[r - 1] : 0;
-        u32 moved = low;
-        if (shares) {
-            int w = 0;  // the last share that begins at it or before
-            for (int step = SHARES / 2; step; step /= 2)
-                if (edge[w + step] <= low) w += step;
-            moved = begins[w] + (low - edge[w]);
-        }
-        bounds[r] = moved | (place[r] - low) << 16;
-    }
     if (!shares) {
         for (u32 p = threadIdx.x; p < total; p += THREADS)
-            list[p] = (sorted[p] & ~0xffffu) | (sorted[p] & 0xffffu) << shift;
+            list[p] = (sorted[p] & ~(LAST | 0xffffu)) | (sorted[p] & 0xffffu) << shift;
         return;
     }
+    for (int r = threadIdx.x; r < wide; r += THREADS) {
+        const u32 low = bounds[r] & 0xffffu;
+        int w = 0;  // the last share that begins at it or before
+        for (int step = SHARES / 2; step; step /= 2)
+            if (edge[w + step] <= low) w += step;
+        bounds[r] += begins[w] - edge[w];
+    }
+    const u32 filler = (u32)part.rows << 16 | (u32)lane_rows << shift;
     for (int w = threadIdx.x / WARP; w < SHARES; w += WARPS) {
         const u32 low = edge[w], high = edge[w + 1], at = begins[w];
         for (u32 p = threadIdx.x % WARP; p < (high - low + VECTOR - 1) / VECTOR * VECTOR; p += WARP) {
             const u32 entry = low + p < high ? sorted[low + p] : 0;
-            list[at + p] = (entry & ~0xffffu) | (entry & 0xffffu) << shift;
+            list[at + p] = low + p < high ? (entry & ~(LAST | 0xffffu)) | (entry & 0xffffu) << shift : filler;
         }
     }
 }

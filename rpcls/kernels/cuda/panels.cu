@@ -3,8 +3,8 @@
 //
 // A block keeps its tile of SA, of a part of the rows of S, in shared memory, too (1024 x 32 floats are 128 KiB of the
 // 227 that a block may have on an H100 or H200). For each panel of rows its warps share out the list of entries, sorted
-// by row of S, at rows of S: so no two of them ever meet in an entry of SA, and one adds up in a register what a row of
-// S has in the panel.
+// by row of S, at rows of S: so no two of them ever meet in an entry of SA. Entries come in pairs of one row of S,
+// which costs a few zeros and spares every branch: instructions, not bytes, are what this sweep waits for.
 #include "types.cuh"
 
 #define THREADS 1024
@@ -14,8 +14,8 @@
 #define PANEL 256  // rows of A in shared memory
 #endif
 #define LOADS (PANEL / WARPS)  // rows of a panel that a warp brings
-#define VECTOR 8               // entries of the list read at a time, see order.cu
-#define LAST 0x40000000u
+#define VECTOR 4               // entries of the list read at a time, see order.cu
+#define ROW_BYTES (TILE * (u32)sizeof(Real))
 
 struct alignas(16) Entries {
     u32 of[VECTOR];
@@ -36,7 +36,7 @@ __device__ __forceinline__ void arrived() {
 #endif
 }
 
-struct alignas(16) Scalars {
+struct alignas(16) Scalars {  // of a row: the root of its weight, and that times b
     double root, rhs;
 };
 
@@ -50,7 +50,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
            i64 capacity, i64 lanes_each, i64 d, Real* out, double* sums) {
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     const i64 column = (i64)blockIdx.x * TILE + lane, group = blockIdx.z;
-    const bool there = column < n;
+    const bool there = column < n, plain = !weight && scale_a == 1.0;
     const i64 first_row = parts[4 * blockIdx.y], part_rows = parts[4 * blockIdx.y + 1];
     const bool summing = blockIdx.y == 0;
     list += blockIdx.y * lanes * capacity;
@@ -59,9 +59,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     SHARED(Scalars, room);
     Scalars* const scalars = room;                                 // (PANEL)
     Entries* const entries = (Entries*)(scalars + PANEL);          // (2, capacity / VECTOR)
-    Real* const panel = (Real*)(entries + 2 * capacity / VECTOR);  // (PANEL, TILE)
-    Real* const kept = panel + PANEL * TILE;                       // (part_rows, TILE)
-    for (i64 i = threadIdx.x; i < part_rows * TILE; i += THREADS) kept[i] = (Real)0;
+    Real* const panel = (Real*)(entries + 2 * capacity / VECTOR);  // (PANEL + 1, TILE), the last row zero
+    Real* const kept = panel + (PANEL + 1) * TILE;                 // (part_rows + 1, TILE), the last row nobody's
+    for (i64 i = threadIdx.x; i < (part_rows + 1) * TILE; i += THREADS) kept[i] = (Real)0;
+    if (warp == 0) panel[PANEL * TILE + lane] = (Real)0;
 
     const u32 lane_bytes = lane * (u32)sizeof(Real);
     const i64 begin = group * lanes_each, end = smaller(lanes, begin + lanes_each);
@@ -80,11 +81,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             uint4* const to_there = (uint4*)(entries + ((l + 1 - begin) & 1) * (capacity / VECTOR));
             for (u32 p = threadIdx.x; p < coming; p += THREADS)
                 send(to_there + p, (const uint4*)(list + (l + 1) * capacity) + p);
+            const Input* from_there = A + (next + warp) * row_stride + column;
+            const int have = there ? (int)smaller(PANEL, count - next) - warp : 0;
 #pragma unroll
-            for (int e = 0; e < LOADS; ++e) {
-                const i64 row = next + warp + e * WARPS;
-                held[e] = row < count && there ? widen(A[row * row_stride + column]) : (Real)0;
-            }
+            for (int e = 0; e < LOADS; ++e, from_there += WARPS * row_stride)
+                held[e] = e * WARPS < have ? widen(*from_there) : (Real)0;
             const i64 row = next + threadIdx.x;
             if (threadIdx.x < PANEL && row < count) {
                 own_weight = weight ? weight[row] : 1.0;
@@ -93,7 +94,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             next_from = share[warp];
             next_to = share[warp + 1];
         }
-        Real run = (Real)0;
         for (u32 p = from; p < to; ++p) {
             const Entries some = listed[p];
             Real value[VECTOR];
@@ -101,12 +101,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             for (int r = 0; r < VECTOR; ++r)
                 value[r] = *(const Real*)((const char*)panel + ((some.of[r] & 0xffffu) | lane_bytes));
 #pragma unroll
-            for (int r = 0; r < VECTOR; ++r) {
-                run += signed_by(value[r], some.of[r]);
-                if (some.of[r] & LAST) {
-                    kept[(some.of[r] >> 16 & 0x3fffu) * TILE + lane] += run;
-                    run = (Real)0;
-                }
+            for (int r = 0; r < VECTOR; r += 2) {
+                const u32 target = (some.of[r] >> 16 & 0x3fffu) * ROW_BYTES;
+                *(Real*)((char*)kept + (target | lane_bytes)) +=
+                    signed_by(value[r], some.of[r]) + signed_by(value[r + 1], some.of[r + 1]);
             }
         }
         if (!more) break;
@@ -122,7 +120,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         for (int e = 0; e < LOADS; ++e) {
             const int i = warp + e * WARPS;
             const Scalars row = scalars[i];
-            const Real value = held[e] * (Real)(row.root * scale_a);
+            const Real value = plain ? held[e] : held[e] * (Real)(row.root * scale_a);
             panel[i * TILE + lane] = value;
             if (!summing) continue;
             const double a = (double)value;

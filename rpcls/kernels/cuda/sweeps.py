@@ -14,7 +14,18 @@ import numpy as np
 from . import cuts
 from .device import cupy, launch, shared_bytes
 
-__all__ = ["Rows", "Swept", "add_lanes", "dense", "exact", "gradient", "hadamard", "sparse_sign", "weighted"]
+__all__ = [
+    "Rows",
+    "Swept",
+    "add_lanes",
+    "dense",
+    "exact",
+    "gradient",
+    "gradient_fits",
+    "hadamard",
+    "sparse_sign",
+    "weighted",
+]
 
 _LANES = 32  # of accumulators added up by one thread
 _THREADS = 256
@@ -62,8 +73,15 @@ class Swept(NamedTuple):
     right: np.ndarray
     weight: float
 
-    def __add__(self, other: Swept) -> Swept:  # type: ignore[override]
-        return Swept(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+    def plus(self, other: Swept) -> Swept:
+        """The sweep over the rows of both."""
+        return Swept(
+            self.SA + other.SA,
+            self.sides + other.sides,
+            self.columns + other.columns,
+            self.right + other.right,
+            self.weight + other.weight,
+        )
 
 
 def strides(array: Any) -> tuple[int, ...]:
@@ -114,7 +132,7 @@ def sparse_sign(rows: Rows, key: int, d: int, nnz: int) -> Swept:
     swept = None
     for part in _parts(rows):
         one = _sparse_sign(part, key, d, nnz)
-        swept = one if swept is None else swept + one
+        swept = one if swept is None else swept.plus(one)
     assert swept is not None
     return swept
 
@@ -189,7 +207,7 @@ def _panels(
 
 def exact(rows: Rows) -> tuple[np.ndarray, np.ndarray, float]:
     """The columns, right and weight of a `Swept`."""
-    (m, n, _), xp = rows.shape, cupy()
+    n, xp = rows.A.shape[1], cupy()
     tiles, span = cuts.spans(n)
     found = []
     for part in _parts(rows):
@@ -264,9 +282,7 @@ def dense(rows: Rows, file: str, key: int, d: int) -> Swept:
     return Swept(SA * dtype.type(factor), xp.asnumpy(sides) * factor, *exact(rows))
 
 
-def hadamard(
-    rows: Rows, key: int, d: int, q: int, low: np.ndarray, high: np.ndarray, shared: bool
-) -> Swept:
+def hadamard(rows: Rows, key: int, d: int, q: int, low: np.ndarray, high: np.ndarray, shared: bool) -> Swept:
     """The sweep under Hadamard transforms of blocks of q rows, sampled as low, high (d,) and shared say."""
     (m, n, k), xp, dtype = rows.shape, cupy(), rows.b.dtype
     N, key_word, start = n + k + 1, np.uint64(key), rows.start
@@ -297,15 +313,17 @@ def hadamard(
 # -- going back to the rows ---------------------------------------------------------------------------
 
 
-def gradient(A: Any, b: Any, weight: Any, means: Any, X: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+def gradient_fits(n: int) -> bool:
+    """Whether rows of n columns are short enough for `gradient`."""
+    return n <= 32 * cuts.MOST_SPAN * cuts.MOST_WARPS // 2
+
+
+def gradient(A: Any, b: Any, weight: Any, means: Any, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(‖B − AX‖² (k,), Aᵀ(B − AX) (n, k)), on the host, for X (n, k) there: one read of A for each two columns of X.
 
-    B is b, or 0 where b is None; A and B are less the means (n,), (k,) where there are any. None where a row is too
-    long for the kernel.
+    B is b, or 0 where b is None; A and B are less the means (n,), (k,) where there are any.
     """
     n, k, xp = A.shape[1], X.shape[1], cupy()
-    if cuts.gradient_cut(len(A), n, min(k, 2)) is None:
-        return None
     a_mean, b_mean = (None, None) if means is None else (xp.asarray(means[0]), xp.asarray(means[1]))
     XT, squares, out = xp.asarray(np.ascontiguousarray(X.T)), np.zeros(k), np.zeros((n, k))
     for i, j, block in _contiguous(A):
@@ -322,7 +340,6 @@ def gradient(A: Any, b: Any, weight: Any, means: Any, X: np.ndarray) -> tuple[np
 def _gradient(A: Any, b: Any, weight: Any, a_mean: Any, b_mean: Any, XT: Any) -> tuple[np.ndarray, np.ndarray]:
     (m, n), k, xp = A.shape, XT.shape[0], cupy()
     cut = cuts.gradient_cut(m, n, k)
-    assert cut is not None
     out, squares = xp.empty((cut.teams, k, n)), xp.empty((cut.teams, k))
     arguments = (
         A, strides(A)[0], b, *((0, 0) if b is None else strides(b)), weight, a_mean, b_mean, XT, m, n, cut.teams,
