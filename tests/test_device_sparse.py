@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import warnings
 from typing import Any
@@ -33,8 +34,6 @@ def there(array: Any, form: str = "csr") -> Any:
     """On the card: a SciPy matrix as one of cupyx, an array as an array."""
     if not sp.issparse(array):
         return sys.modules["cupy"].asarray(array)
-    import importlib
-
     return getattr(importlib.import_module("cupyx.scipy.sparse"), f"{form}_matrix")(array)
 
 

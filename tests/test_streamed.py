@@ -5,6 +5,7 @@ The stand-in's copies run as late as they may (`cupy_streams`), so that what doe
 
 from __future__ import annotations
 
+import importlib
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -33,7 +34,9 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pinned(module: Any, array: np.ndarray) -> np.ndarray:
-    out = sys.modules["cupyx"].empty_pinned(array.shape, array.dtype, "F" if array.flags.f_contiguous else "C")  # type: ignore
+    out: np.ndarray = importlib.import_module("cupyx").empty_pinned(
+        array.shape, array.dtype, "F" if array.flags.f_contiguous else "C"
+    )  # type: ignore
     out[...] = array
     return out
 
