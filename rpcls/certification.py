@@ -35,6 +35,7 @@ def certify(
     sample_weight: Any = None,
     confidence: float = 0.99,
     workers: int | None = None,
+    device: str | None = None,
 ) -> ErrorBound:
     """Bounds on ‖A(x − x*)‖, how far the fit Ax is from that of the least-squares solution x*, without knowing x*.
 
@@ -51,7 +52,7 @@ def certify(
     intercept : bool, default False
         Whether the problem has a free constant; known from a Solution or a centred CompressedProblem. The constant is
         taken to be the best for x.
-    sample_weight, workers
+    sample_weight, workers, device
         As in `compress`.
     confidence : float in [0.9, 0.999], default 0.99
         Each bound holds with at least this probability over the draw of the sketch.
@@ -97,7 +98,7 @@ def certify(
     if given is not None and given.means is None and free:
         given = given.centered()
     free = free or (given is not None and given.means is not None)
-    source = source_of(A, b, sample_weight=sample_weight, intercept=free, workers=workers)
+    source = source_of(A, b, sample_weight=sample_weight, intercept=free, workers=workers, device=device)
     X = _checked_x(x if solution is None else solution.x, source)
     if given is None:
         if sketch is None and solution is not None and sketch_size is None and rng is None:
@@ -164,7 +165,7 @@ def _check_summary(problem: CompressedProblem, source: Source, sketch_size: Any,
 
 def _bound(source: Source, problem: CompressedProblem, X: np.ndarray, kind: Kind, confidence: float) -> ErrorBound:
     summary = Summary.of(problem)
-    factor = Factor(triangle(summary.P), summary.tolerance)
+    factor = Factor.of(triangle(summary.P), summary.tolerance)
     squares, gradient = source.gradient(X)
     if not np.isfinite(gradient).all():
         raise InvalidValueError("Aᵀ(b − Ax) overflows; rescale A, b and x before they are certified")

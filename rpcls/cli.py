@@ -73,6 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--rng", metavar="SEED", type=int, default=0, help="first seed, default 0")
     add("--rows", metavar="N", type=int, help="use N rows drawn at random: a quick look")
     add("--no-memory", action="store_true", help="leave out the peak memory, which runs every method once more")
+    add(
+        "--device", choices=("cpu", "cuda"), default=None, help="cuda: the rows on an NVIDIA card; leaves out baselines"
+    )
     add("--output", metavar="DIR", default="rpcls-study", help="folder for the results, default rpcls-study")
     add_parser(commands)
     commands.add_parser("calibrate", help="rates of this machine, for plans", description=_CALIBRATE)
@@ -100,7 +103,7 @@ def _study(options: argparse.Namespace) -> int:
     from .study.methods import named_sketches, named_solvers
 
     require_matplotlib("rpcls study")  # before minutes of work
-    asked: dict[str, Any] = {"rng": options.rng, "memory": not options.no_memory}
+    asked: dict[str, Any] = {"rng": options.rng, "memory": not options.no_memory, "device": options.device}
     if options.solvers is not None:
         asked["solvers"] = _listed(options.solvers)
         named_solvers(asked["solvers"])

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from .errors import FormatError, InvalidTypeError, InvalidValueError
+from .kernels import on_card, on_host
+from .linalg import column_norms, ldexp, less_outer, product
 from .random import STREAM_VERSION, Key
 from .sketches import FAMILIES
 from .sketches.base import SketchOperator, parameters
@@ -34,6 +36,7 @@ class CompressedProblem:
     Attributes
     ----------
     SA : (d, n) array, in A's dtype
+        A CuPy array if A was one; all else is in host memory.
     Sb : (d,) or (d, k) array, in A's dtype
     S1 : (d,) float64 array
         S·1, which makes the intercept free.
@@ -71,7 +74,7 @@ class CompressedProblem:
     ['OK', 'OK']
     """
 
-    SA: np.ndarray
+    SA: Any
     Sb: np.ndarray
     S1: np.ndarray
     Atb: np.ndarray
@@ -137,6 +140,8 @@ class CompressedProblem:
         common = self._common_exponents(other)
         a, b = self._in_units(common), other._in_units(common)
         intervals = _merge_intervals(self.intervals, other.intervals)
+        if on_card(a.SA) != on_card(b.SA):
+            a, b = a._on_host(), b._on_host()
         sums = {name: getattr(a, name) + getattr(b, name) for name in _ARRAYS if name != "column_norms"}
         seconds = {k: self.timings.get(k, 0.0) + other.timings.get(k, 0.0) for k in {*self.timings, *other.timings}}
         return replace(
@@ -178,6 +183,9 @@ class CompressedProblem:
             common.append(max(given, default=0))
         return common[0], common[1]
 
+    def _on_host(self) -> CompressedProblem:
+        return replace(self, SA=on_host(self.SA))
+
     def _in_units(self, exponents: tuple[int, int]) -> CompressedProblem:
         ea, eb = self.exponents[0] - exponents[0], self.exponents[1] - exponents[1]
         if ea == 0 and eb == 0:
@@ -185,7 +193,7 @@ class CompressedProblem:
         return replace(
             self,
             exponents=exponents,
-            SA=np.ldexp(self.SA, ea),
+            SA=ldexp(self.SA, ea),
             Sb=np.ldexp(self.Sb, eb),
             Atb=np.ldexp(self.Atb, ea + eb),
             btb=np.ldexp(self.btb, 2 * eb),
@@ -216,7 +224,7 @@ class CompressedProblem:
         squares = self.column_norms**2 - self.weight * a_mean**2
         return replace(
             self,
-            SA=(self.SA - np.multiply.outer(self.S1, a_mean)).astype(self.dtype, copy=False),
+            SA=less_outer(self.SA, self.S1, a_mean).astype(self.dtype, copy=False),
             Sb=(self.Sb - np.multiply.outer(self.S1, b_mean)).astype(self.dtype, copy=False),
             Atb=self.Atb - np.multiply.outer(a_mean, b_mean) * self.weight,
             btb=np.maximum(self.btb - self.weight * np.square(b_mean), 0.0),
@@ -232,7 +240,8 @@ class CompressedProblem:
             return np.zeros(self.SA.shape[1], bool)
         mean = np.abs(self.means[0])
         one = self.S1 / (np.linalg.norm(self.S1) or 1.0)
-        sketched = np.linalg.norm(self.SA - np.multiply.outer(one, one @ self.SA), axis=0)  # less the mean's own error
+        along = product(self.SA, one[:, None], transpose=True)[:, 0]
+        sketched = column_norms(less_outer(self.SA, one, along))  # less the mean's own error
         small = sketched <= tolerance * np.linalg.norm(self.S1) * mean
         squares = max(tolerance, 4096 * np.finfo(np.float64).eps)  # of sums as long as the columns
         return (mean > 0) & small & (self.column_norms <= np.sqrt(squares * self.weight) * mean)
@@ -240,7 +249,10 @@ class CompressedProblem:
     # -- files --------------------------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a .npz file (versioned, no pickle). An existing file is replaced only once all is written."""
+        """Write a .npz file (versioned, no pickle). An existing file is replaced only once all is written.
+
+        What was on a card is in host memory once it is loaded.
+        """
         import json
         import os
         import secrets
@@ -262,7 +274,7 @@ class CompressedProblem:
             "exponents": self.exponents,
             "timings": dict(self.timings),
         }
-        arrays = {name: np.asarray(getattr(self, name)) for name in _ARRAYS}
+        arrays = {name: np.asarray(on_host(getattr(self, name))) for name in _ARRAYS}
         if self.means is not None:
             arrays["a_mean"], arrays["b_mean"] = (np.asarray(v) for v in self.means)
         aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")

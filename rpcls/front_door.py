@@ -55,13 +55,15 @@ def compress(
     row_offset: int = 0,
     sample_weight: Any = None,
     workers: int | None = None,
+    device: str | None = None,
 ) -> CompressedProblem:
     """Read A and b once and keep a summary that every one-pass solver can answer from.
 
     Parameters
     ----------
     A : (m, n) array_like, sparse matrix or table, RowBlocks, or iterator of (A_block, b_block)
-        CuPy arrays stay on their card, b and sample_weight with them; the summary is in host memory, x on the card.
+        CuPy arrays and matrices of cupyx.scipy.sparse stay on their card, b and sample_weight with them; the summary is
+        in host memory, x on the card.
         Arrays and memory maps of float32 or float64, in any memory order, are used without a copy. Integers, booleans
         and the other byte order are used as floats, a block of rows at a time: float32 as such, all else as float64.
         SciPy sparse matrices of any form stay sparse; all but CSR of floats, sorted and without repeated entries, are
@@ -83,6 +85,11 @@ def compress(
         Non-negative weights w of min Σ wᵢ(aᵢx − bᵢ)².
     workers : int, optional
         Threads; default RPCLS_NUM_THREADS or every processor at hand. The result does not depend on it.
+    device : {None, "cpu", "cuda"}, default None
+        Where rows in host memory are swept. "cuda": on the current NVIDIA card, to which they are copied a block at a
+        time while the block before is swept, so that they may be more than it can hold; it takes CuPy, and the time of
+        the copies. Rows in pinned memory (``cupyx.empty_pinned``) are copied from where they are. The summary is
+        in host memory. None and "cpu": where they lie.
 
     Returns
     -------
@@ -96,6 +103,8 @@ def compress(
         NaN or infinity in the data; found without an extra sweep.
     SourceError
         The rows could not be read; the message names the block.
+    DeviceError, MissingDependencyError
+        There is no card or no room on it; CuPy is not installed.
 
     Notes
     -----
@@ -117,10 +126,10 @@ def compress(
         raise InvalidTypeError(f"row_offset must be an int, got {type(row_offset).__name__} {row_offset!r}")
     if not 0 <= row_offset <= ROWS_LIMIT:
         raise InvalidValueError(f"row_offset must be in [0, 2**62], got {row_offset}")
-    source = source_of(A, b, sample_weight=sample_weight, row_offset=int(row_offset), workers=workers)
+    source = source_of(A, b, sample_weight=sample_weight, row_offset=int(row_offset), workers=workers, device=device)
     if row_offset + (source.n_rows or 0) > ROWS_LIMIT:
         raise InvalidValueError(f"rows are numbered below 2**62, got {source.n_rows} rows from row_offset {row_offset}")
-    return source.compress(_operator(sketch, sketch_size, rng, source))
+    return source.handed_out(source.compress(_operator(sketch, sketch_size, rng, source)))
 
 
 def lstsq(
@@ -135,6 +144,7 @@ def lstsq(
     intercept: bool = False,
     sample_weight: Any = None,
     workers: int | None = None,
+    device: str | None = None,
     rng: RandomLike = None,
 ) -> Solution:
     """Solve min ‖Ax − b‖ for a tall A.
@@ -158,16 +168,17 @@ def lstsq(
         on unit-norm columns at 15ε, so that the scaling of columns never costs rank.
     intercept : bool, default False
         Add a free constant, returned as `Solution.intercept`.
-    sample_weight, workers
+    sample_weight, workers, device
         As in `compress`.
 
     Returns
     -------
     Solution
+        x is a NumPy array for rows in host memory, whatever the device, and a CuPy array for rows on a card.
 
     Raises
     ------
-    InvalidValueError, InvalidTypeError, NonFiniteError, SourceError
+    InvalidValueError, InvalidTypeError, NonFiniteError, SourceError, DeviceError, MissingDependencyError
         As in `compress`.
 
     Warns
@@ -193,7 +204,7 @@ def lstsq(
     if not isinstance(intercept, bool | np.bool_):
         raise InvalidTypeError(f"intercept must be True or False, got {intercept!r}")
     began = time.perf_counter()
-    source = source_of(A, b, sample_weight=sample_weight, intercept=bool(intercept), workers=workers)
+    source = source_of(A, b, sample_weight=sample_weight, intercept=bool(intercept), workers=workers, device=device)
     solver, rtol = _solver(solver), checked_rtol(rtol)
     size, solution, wasted = None, None, 0
     if solver == "auto":

@@ -1,4 +1,4 @@
-"""The small dense factorisations behind the solvers: float64, never larger than the sketch.
+"""The small dense factorisations behind the solvers: float64, never larger than the sketch, there where the sketch is.
 
 Powers of two scale everything (exactly), so squares neither overflow nor underflow. Three factorisations answer
 every question that the solvers ask of a matrix M (t × n):
@@ -7,47 +7,87 @@ every question that the solvers ask of a matrix M (t × n):
   the scaling of the columns never costs rank; a deficient M gets its minimum-norm answer in the caller's units.
 * `Spectrum`: M = UΣVᵀ of M as it stands, for the models that are not equivariant under column scaling.
 * `GramRidge`, in ridge.py: for the same models, MᵀM in tridiagonal form, where that keeps enough digits.
+
+A matrix on a card, a CuPy array, stays there, and so do its factors; vectors and columns of vectors are NumPy arrays
+wherever the matrix is. Functions without `np.ndarray` in their signature take both kinds of matrices.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from .kernels import on_card, on_host
+
 __all__ = [
     "Spectrum",
+    "as_float64",
+    "cholesky",
+    "cholesky_solver",
     "column_exponents",
+    "column_norms",
     "condition_number",
     "constant_tolerance",
     "economy_svd",
     "exponent_of",
+    "gram",
+    "inverse",
+    "ldexp",
+    "less_outer",
     "numerical_rank",
     "product",
     "rank_tolerance",
+    "scaled_cholesky",
+    "scaled_gram",
     "spectrum",
     "times_power",
     "triangle",
+    "used_columns",
+    "with_penalty",
+    "with_ridge",
+    "without",
 ]
 
 
-def exponent_of(M: np.ndarray, axis: int | None = None) -> Any:
+def _card() -> Any:
+    from .kernels.cuda import algebra  # only where there is an array on a card
+
+    return algebra
+
+
+def exponent_of(M: Any, axis: int | None = None) -> Any:
     """The e with max|M|·2^-e in [0.5, 1), by column if ``axis=0``; 0 where M is zero. An int, or an int array."""
-    largest = np.maximum(np.max(M, axis=axis, initial=0.0), -np.min(M, axis=axis, initial=0.0))
+    if on_card(M):
+        top, bottom = _card().extremes(M, axis)
+    else:
+        top, bottom = np.max(M, axis=axis, initial=0.0), np.min(M, axis=axis, initial=0.0)
+    largest = np.maximum(np.maximum(top, 0.0), -bottom)
     e = np.where(largest > 0, np.frexp(largest)[1], 0)
     return int(e) if axis is None else e.astype(np.int64)
 
 
 def times_power(M: Any, exponent: Any) -> Any:
-    """M·2^exponent in float64; exact unless the result is subnormal or too large (then it is 0 or infinite)."""
+    """M·2^exponent in float64; exact unless the result is subnormal or too large (then it is 0 or infinite).
+
+    On a card the exponent is an integer, or one of every column.
+    """
     exponent = np.asarray(exponent)
+    if on_card(M):
+        return _card().ldexp(M.astype(np.float64, copy=False), exponent)
     with np.errstate(over="ignore", under="ignore"):
         if exponent.ndim == 0 and abs(int(exponent)) < 1000:
             return np.multiply(M, 2.0 ** int(exponent), dtype=np.float64)
         if exponent.size == 0 or np.max(np.abs(exponent)) < 1000:
             return np.multiply(M, np.ldexp(1.0, exponent.astype(np.int32)), dtype=np.float64)
         return np.ldexp(np.asarray(M, np.float64), np.clip(exponent, -5000, 5000).astype(np.int32))
+
+
+def ldexp(M: Any, exponent: int) -> Any:
+    """M·2^exponent in M's dtype."""
+    return _card().ldexp(M, exponent) if on_card(M) else np.ldexp(M, exponent)
 
 
 def rank_tolerance(dtype: Any) -> float:
@@ -75,31 +115,134 @@ def condition_number(s: np.ndarray) -> float:
     return float(s[0] / s[-1]) if s[-1] > 0 else float("inf")
 
 
-def product(M: np.ndarray, X: np.ndarray, *, transpose: bool = False) -> np.ndarray:
+def product(M: Any, X: np.ndarray, *, transpose: bool = False) -> np.ndarray:
     """MX, or MᵀX, for a C-ordered float64 M and a few columns X, by SciPy's BLAS.
 
     NumPy brings another, and the threads of each, once woken, spin for a tenth of a second and keep those of the other
     from running: between two factorisations, `@` would cost several times more.
     """
+    if on_card(M):
+        return _card().product(M, X, transpose=transpose)
     from scipy.linalg.blas import dgemm
 
     return dgemm(1.0, M.T, X, trans_a=not transpose)
 
 
-def triangle(*blocks: np.ndarray) -> np.ndarray:
-    """R of the Householder QR of [blocks[0] blocks[1] …], float64.
+def as_float64(M: Any) -> Any:
+    return M.astype(np.float64, order="C", copy=False)
+
+
+def with_penalty(M: Any, R: Any, ridge: float) -> Any:
+    """M + ridge·R⁻ᵀR⁻¹, R None for I."""
+    if on_card(M):
+        return _card().with_penalty(M, R, ridge)
+    if R is None:
+        return M + ridge * np.eye(len(M))
+    X = inverse(R)
+    return M + ridge * (X.T @ X)
+
+
+def column_norms(M: Any) -> np.ndarray:
+    return _card().column_norms(M) if on_card(M) else np.linalg.norm(M, axis=0)
+
+
+def used_columns(M: Any) -> np.ndarray:
+    """Which columns are not zero."""
+    return _card().used_columns(M) if on_card(M) else M.any(axis=0)
+
+
+def without(M: Any, columns: np.ndarray) -> Any:
+    """M with these columns, a boolean mask, at zero."""
+    if not columns.any():
+        return M
+    return _card().without(M, columns) if on_card(M) else np.where(columns, 0.0, M)
+
+
+def less_outer(M: Any, u: np.ndarray, v: np.ndarray) -> Any:
+    """M − uvᵀ."""
+    return _card().less_outer(M, u, v) if on_card(M) else M - np.multiply.outer(u, v)
+
+
+def with_ridge(M: Any, root: float) -> Any:
+    """[M; root·I]."""
+    return _card().with_ridge(M, root) if on_card(M) else np.vstack([M, root * np.eye(M.shape[1])])
+
+
+def gram(M: Any, ridge: float = 0.0) -> Any:
+    """The upper triangle of MᵀM + ridge·I, C-ordered M in host memory; below it anything."""
+    if on_card(M):
+        return _card().gram(M, ridge)
+    from scipy.linalg import blas
+
+    G = blas.dsyrk(1.0, M.T)
+    if ridge:
+        G[np.diag_indices(len(G))] += ridge
+    return G
+
+
+def cholesky(G: Any) -> Any:
+    """R with RᵀR = G, from the upper triangle of G, which may be overwritten; None unless it is positive definite."""
+    if on_card(G):
+        return _card().cholesky(G)
+    import scipy.linalg
+
+    try:
+        return scipy.linalg.cholesky(G, overwrite_a=True, check_finite=False)
+    except scipy.linalg.LinAlgError:
+        return None
+
+
+def scaled_gram(G: Any, e: np.ndarray) -> Any:
+    """2^-e·G·2^-e."""
+    return _card().scaled(G, -e, -e) if on_card(G) else times_power(G, -e[:, None] - e)
+
+
+def scaled_cholesky(G: Any) -> tuple[Any, np.ndarray] | None:
+    """R and e with RᵀR = 2^-e·G·2^-e, whose diagonal is near one; None unless G is positive definite."""
+    squares = on_host(G.diagonal())
+    e = np.rint(0.5 * np.log2(np.maximum(squares, np.finfo(np.float64).tiny))).astype(np.int64)
+    R = cholesky(scaled_gram(G, e))
+    return None if R is None else (R, e)
+
+
+def cholesky_solver(G: Any) -> Callable[[np.ndarray], np.ndarray] | None:
+    """Z ↦ G⁻¹Z, or None unless G is positive definite."""
+    if on_card(G):
+        R = _card().cholesky(G)
+        return None if R is None else lambda Z: _card().solve(R, _card().solve(R, Z, transpose=True))
+    from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
+    try:
+        C = cho_factor(G, check_finite=False)
+    except LinAlgError:
+        return None
+    return lambda Z: cho_solve(C, Z, check_finite=False)
+
+
+def inverse(R: Any) -> Any:
+    """R⁻¹ of an upper triangle."""
+    if on_card(R):
+        return _card().inverse(R)
+    from scipy.linalg import solve_triangular
+
+    return solve_triangular(R, np.eye(len(R)), check_finite=False)
+
+
+def triangle(*blocks: Any) -> Any:
+    """R of the Householder QR of [blocks[0] blocks[1] …], float64, on the card if blocks[0] is there.
 
     Parameters
     ----------
     blocks : (t, ·) arrays
-        Copied side by side, in float64.
+        Copied side by side, in float64; all but the first are in host memory.
 
     Returns
     -------
     (min(t, p), p) array
         p is the total number of columns. Cost 2tp² flops.
     """
-
+    if on_card(blocks[0]):
+        return _card().triangle(*blocks)
     t = blocks[0].shape[0]
     widths = [block.shape[1] for block in blocks]
     buffer = np.empty((t, sum(widths)), order="F")
@@ -175,8 +318,8 @@ class Spectrum:
     condition: float
 
 
-def spectrum(P: np.ndarray, q: np.ndarray, tolerance: float) -> Spectrum:
-    """The spectrum of P by QR of [P q] and the SVD of the triangle; accurate to rounding in P.
+def spectrum(P: Any, q: np.ndarray, tolerance: float) -> Spectrum:
+    """The spectrum of P by QR of [P q] and the SVD of the triangle, on the host; accurate to rounding in P.
 
     Parameters
     ----------
@@ -188,10 +331,10 @@ def spectrum(P: np.ndarray, q: np.ndarray, tolerance: float) -> Spectrum:
     """
     d, n = P.shape
     if d >= n:
-        T = triangle(P, q)
+        T = on_host(triangle(P, q))
         M, z = T[:n, :n], T[:n, n:]
     else:
-        M, z = P, q
+        M, z = on_host(P), q
     U, s, Vt = economy_svd(M) if M.size else (np.zeros((len(M), 0)), np.zeros(0), np.zeros((0, n)))
     rank = numerical_rank(s, tolerance)
     if 0 < rank < len(s):  # small singular values may be the units of the columns, and none the less significant

@@ -1,17 +1,19 @@
 """(PᵀP + μI)⁻¹h for as many μ as a search asks for, from one factorisation.
 
 Two ways: `SingularRidge` from the singular values and vectors of P, accurate to rounding in P; and `GramRidge`, from
-PᵀP reduced to tridiagonal form, several times faster and half the digits, so that its answers have to be checked.
+PᵀP reduced to tridiagonal form, several times faster and half the digits, so that its answers have to be checked. On a
+card the second is a `SingularRidge` of the eigenvectors of PᵀP: reduction alone would take as long there.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from .linalg import condition_number
+from .kernels import on_card
+from .linalg import condition_number, gram, product
 
 __all__ = ["GramRidge", "Ridge", "SingularRidge"]
 
@@ -54,19 +56,22 @@ class Ridge(Protocol):
 
 @dataclass(frozen=True)
 class SingularRidge:
-    """`Ridge` from singular vectors V (n, r)."""
+    """`Ridge` from singular vectors V (n, r), which may be on a card."""
 
     s: np.ndarray
     c: np.ndarray
     condition: float
-    V: np.ndarray
+    V: Any
     certified: bool = True
 
     def at(self, mu: np.ndarray) -> np.ndarray:
-        return self.V @ (self.c / (np.square(self.s)[:, None] + mu))
+        return self._turned(self.c / (np.square(self.s)[:, None] + mu))
 
     def half(self, Y: np.ndarray) -> np.ndarray:
-        return self.V @ (Y / self.s[:, None])
+        return self._turned(Y / self.s[:, None])
+
+    def _turned(self, Y: np.ndarray) -> np.ndarray:
+        return product(self.V, Y) if on_card(self.V) else self.V @ Y
 
 
 _LEAST = 64  # columns below which the accurate way is as fast
@@ -86,21 +91,23 @@ class GramRidge:
     certified: bool = False
 
     @classmethod
-    def of(cls, P: np.ndarray, h: np.ndarray) -> GramRidge | None:
+    def of(cls, P: Any, h: np.ndarray) -> GramRidge | SingularRidge | None:
         """The ridge path of P (d, n) and h (n, k), d ≥ n, at dn² + 4n³/3 flops and O(n²) for each of the k.
 
         Returns
         -------
-        GramRidge or None
+        GramRidge, or SingularRidge if P is on a card, or None
             None when P is not tall, small enough for the accurate way, or has a condition number above 3e5.
         """
+        d, n = P.shape
+        if d < n or n < _LEAST:
+            return None
+        if on_card(P):
+            return _by_eigenvectors(P, h)
         from scipy.linalg import blas, lapack
 
         from .kernels.cpu import tridiagonal
 
-        d, n = P.shape
-        if d < n or n < _LEAST:
-            return None
         G = blas.dsyrk(1.0, P.T, lower=1)
         work = int(lapack.dsytrd_lwork(n, lower=1)[0])
         packed, diagonal, beside, factors, _ = lapack.dsytrd(G, lower=1, lwork=work, overwrite_a=1)
@@ -129,6 +136,16 @@ class GramRidge:
         pivots, multipliers, _ = lapack.dpttrf(*self._T)  # T = LDLᵀ, and so B = QL⁻ᵀD^(−½)
         bands = np.vstack([np.append(0.0, multipliers), np.ones_like(pivots)])
         return _times(self._Q, solve_banded((0, 1), bands, Y / np.sqrt(pivots)[:, None], check_finite=False))
+
+
+def _by_eigenvectors(P: Any, h: np.ndarray) -> SingularRidge | None:
+    from .kernels.cuda import algebra
+
+    values, V = algebra.eigenvectors(gram(P))
+    if not values[-1] > _FLOOR * values[0]:
+        return None
+    s = np.sqrt(values)
+    return SingularRidge(s, product(V, h, transpose=True), condition_number(s), V, certified=False)
 
 
 def _times(Q: tuple[np.ndarray, np.ndarray], X: np.ndarray, *, transpose: bool = False) -> np.ndarray:

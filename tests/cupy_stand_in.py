@@ -15,18 +15,21 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import cupy_sparse
+import cupy_streams
 import numpy as np
 import pytest
 import scipy.linalg
 from host_cuda import Module
 
 FUNCTIONS = (
-    "abs", "argmax", "argwhere", "ascontiguousarray", "asfortranarray", "concatenate", "empty", "isfinite", "ones",
-    "sqrt", "zeros",
+    "abs", "arange", "argmax", "argwhere", "ascontiguousarray", "asfortranarray", "concatenate", "dot", "empty", "eye",
+    "isfinite", "ldexp", "ones", "searchsorted", "sqrt", "square", "stack", "zeros",
 )  # fmt: skip
 MOST_SHARED_BYTES = 99 << 10  # of a block
 BACKWARD = False  # whether threads take turns from the last on
-METHODS = ("all", "any", "astype", "max", "min", "sum", "reshape", "copy")
+METHODS = ("all", "any", "astype", "max", "min", "sort", "sum", "copy", "diagonal")
+VIEWS = ("reshape", "view")
 
 
 class ndarray:
@@ -36,24 +39,38 @@ class ndarray:
     device = SimpleNamespace(id=0)
 
     def __init__(self, array: np.ndarray) -> None:
-        self.held = array
+        self.array = array
+        pool.bytes += array.nbytes * (array.base is None)
+
+    @property
+    def held(self) -> np.ndarray:
+        """For work on the null stream; views take `array`."""
+        cupy_streams.clock.use(self.array)
+        return self.array
 
     def __array__(self, *_: Any, **__: Any) -> np.ndarray:
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`.")
 
     def __getattr__(self, name: str) -> Any:
         if name in ("shape", "dtype", "strides", "ndim", "size", "itemsize", "nbytes"):
-            return getattr(self.held, name)
+            return getattr(self.array, name)
         if name == "T":
-            return ndarray(self.held.T)
+            return ndarray(self.array.T)
+        if name in VIEWS:
+            return lambda *a, **k: _view(self.array, getattr(self.array, name)(*a, **k))
         if name in METHODS:
             return lambda *a, **k: _wrapped(getattr(self.held, name)(*map(_bare, a), **k))
         raise AttributeError(name)
 
     def __len__(self) -> int:
-        return len(self.held)
+        return len(self.array)
+
+    def set(self, given: Any, stream: Any = None) -> None:
+        cupy_streams.copy(self.array, given, stream)
 
     def __getitem__(self, where: Any) -> ndarray:
+        if isinstance(where, slice):
+            return ndarray(self.array[where])
         return ndarray(np.asarray(self.held[_place(where)]))
 
     def __setitem__(self, where: Any, value: Any) -> None:
@@ -76,10 +93,11 @@ class ndarray:
 
 
 def _add_operators() -> None:
-    for name in ("add", "sub", "mul", "truediv", "matmul", "lt", "gt", "le", "ge"):
+    plain = ("add", "sub", "mul", "truediv", "floordiv", "mod", "rshift", "matmul")
+    for name in (*plain, "lt", "gt", "le", "ge"):
         own = getattr(operator, name)
         setattr(ndarray, f"__{name}__", lambda a, b, own=own: _wrapped(own(a.held, _bare(b))))
-        if name not in ("lt", "gt", "le", "ge"):
+        if name in plain:
             setattr(ndarray, f"__r{name}__", lambda a, b, own=own: _wrapped(own(_bare(b), a.held)))
     for name in ("iadd", "isub"):
         own = getattr(operator, name)
@@ -101,8 +119,30 @@ def _place(where: Any) -> Any:
     return tuple(map(_place, where)) if isinstance(where, tuple) else _bare(where)
 
 
+def _view(given: np.ndarray, array: np.ndarray) -> ndarray:
+    if not np.shares_memory(given, array):
+        cupy_streams.clock.use(given)
+    return ndarray(array)
+
+
 def _wrapped(value: Any) -> Any:
     return ndarray(np.asarray(value)) if isinstance(value, np.ndarray | np.generic) else value
+
+
+class Pool:
+    """A memory pool that nothing goes back to but by `free_all_blocks`."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def total_bytes(self) -> int:
+        return self.bytes
+
+    def free_all_blocks(self) -> None:
+        self.bytes = 0
+
+
+pool = Pool()
 
 
 class OutOfMemoryError(MemoryError):
@@ -122,8 +162,8 @@ class CUDADriverError(RuntimeError):
 
 
 class Device:
-    def __init__(self, number: int = 0) -> None:
-        self.id = number
+    def __init__(self, number: int | None = None) -> None:
+        self.id = number or 0
         self.attributes = {"MaxSharedMemoryPerBlockOptin": MOST_SHARED_BYTES}
 
     def __enter__(self) -> Device:
@@ -168,7 +208,40 @@ def _qr(array: ndarray, mode: str) -> ndarray:
     return ndarray(np.linalg.qr(array.held, mode="r"))
 
 
+def _function(own: Any) -> Any:
+    return lambda *a, **k: _wrapped(own(*map(_bare, a), **{name: _bare(value) for name, value in k.items()}))
+
+
+linalg_state = "ignore"
+
+
+@contextmanager
+def errstate(*, linalg: str) -> Iterator[None]:
+    global linalg_state
+    linalg_state, before = linalg, linalg_state
+    yield
+    linalg_state = before
+
+
+def _cholesky(array: ndarray) -> ndarray:
+    """Of the lower triangle; CuPy does not look whether it failed unless told to."""
+    try:
+        return ndarray(np.linalg.cholesky(array.held))
+    except np.linalg.LinAlgError:
+        if linalg_state == "raise":
+            raise
+        return ndarray(np.tril(array.held))
+
+
+def _eigh(array: ndarray) -> tuple[ndarray, ndarray]:
+    values, vectors = np.linalg.eigh(array.held)
+    return ndarray(values), ndarray(vectors)
+
+
 def _solve_triangular(R: ndarray, Z: ndarray, *, trans: str, check_finite: bool) -> ndarray:
+    assert not check_finite
+    if not R.held.diagonal().all():  # cuBLAS divides by zero and says nothing
+        return ndarray(np.full(Z.shape, np.nan))
     return ndarray(scipy.linalg.solve_triangular(R.held, Z.held, trans=trans, check_finite=check_finite))
 
 
@@ -184,13 +257,22 @@ def module() -> ModuleType:
     cupy.from_dlpack = lambda tensor: ndarray(np.from_dlpack(tensor))
     for name in FUNCTIONS:
         own = getattr(np, name)
-        setattr(cupy, name, lambda *a, own=own, **k: _wrapped(own(*map(_bare, a), **k)))
-    cupy.linalg = SimpleNamespace(qr=_qr)
+        setattr(cupy, name, _function(own))
+    cupy.get_default_memory_pool, cupy.__version__ = lambda: pool, "0"
+    cupy.linalg = SimpleNamespace(qr=_qr, cholesky=_cholesky, eigh=_eigh)
     cupy.cuda = SimpleNamespace(
         Device=Device,
         compiler=SimpleNamespace(CompileException=CompileException),
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
-        runtime=SimpleNamespace(CUDARuntimeError=CUDARuntimeError),
+        runtime=SimpleNamespace(
+            CUDARuntimeError=CUDARuntimeError,
+            pointerGetAttributes=cupy_streams.pointer_attributes,
+            getDeviceProperties=lambda number: {"name": b"a stand-in"},
+        ),
+        Stream=cupy_streams.Stream,
+        Event=cupy_streams.Event,
+        get_current_stream=lambda: cupy_streams.NULL,
+        alloc_pinned_memory=cupy_streams.alloc_pinned_memory,
         driver=SimpleNamespace(CUDADriverError=CUDADriverError),
     )
     return cupy
@@ -199,10 +281,14 @@ def module() -> ModuleType:
 @contextmanager
 def imported(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The stand-in as `cupy`, for one test."""
-    cupy, linalg = module(), ModuleType("cupyx.scipy.linalg")
+    cupy, cupyx, linalg = module(), ModuleType("cupyx"), ModuleType("cupyx.scipy.linalg")
+    cupyx.empty_pinned = cupy_streams.empty_pinned  # type: ignore[attr-defined]
+    cupyx.errstate = errstate  # type: ignore[attr-defined]
     linalg.solve_triangular = _solve_triangular  # type: ignore[attr-defined]
     with monkeypatch.context() as patch:
-        for name, value in (("cupy", cupy), ("cupyx", ModuleType("cupyx")), ("cupyx.scipy.linalg", linalg)):
+        for name, value in (("cupy", cupy), ("cupyx", cupyx), ("cupyx.scipy.linalg", linalg)):
             patch.setitem(sys.modules, name, value)
         patch.setitem(sys.modules, "cupyx.scipy", ModuleType("cupyx.scipy"))
+        patch.setitem(sys.modules, "cupyx.scipy.sparse", cupy_sparse.module(ndarray))
         yield cupy
+        cupy_streams.forget()

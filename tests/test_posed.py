@@ -8,7 +8,7 @@ from oracles import exact_backward_error
 from support import gaussian_sketch, matrix, sparse_sketch, summary
 
 import rpcls
-import rpcls.factor
+import rpcls.factor.host
 import rpcls.multipass.posed
 from rpcls.factor import Factor
 from rpcls.linalg import rank_tolerance, triangle
@@ -106,7 +106,7 @@ def test_the_start_solves_the_sketched_problem(sketch) -> None:
 
 
 def test_many_columns_start_from_a_gram_matrix_where_that_is_safe(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (rpcls.factor, rpcls.multipass.posed):
+    for module in (rpcls.factor.host, rpcls.multipass.posed):
         monkeypatch.setattr(module, "_MANY", 30)
     rng = np.random.default_rng(5)
     n, S = 40, np.eye(120)

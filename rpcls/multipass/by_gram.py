@@ -7,13 +7,15 @@ from collections.abc import Callable
 import numpy as np
 
 from ..factor import Factor
-from ..linalg import times_power
+from ..kernels import on_card
+from ..linalg import cholesky_solver, scaled_gram, times_power
 from .posed import NEAR, Posed
 
 __all__ = ["refine", "solve_gram"]
 
 _SETTLED = 1e-11  # backward error from which a refinement, which costs no sweep, is known to reach rounding
 _MOST = 4
+_MOST_ON_CARD = 8  # where a refinement costs a fraction of the Gram matrix
 
 
 def solve_gram(
@@ -29,28 +31,30 @@ def solve_gram(
     x, h, converged
         As `refine`; False also when the Gram matrix is not positive definite.
     """
-    from scipy.linalg import LinAlgError, cho_factor, cho_solve
-
     M, z = posed.gram(None if plain else factor.triangle)
     e = factor.exponents[:, None]
-    if plain:
-        M = times_power(M, -e - e.T)
-    try:
-        C = cho_factor(M, check_finite=False)
-    except LinAlgError:
+    most = _MOST_ON_CARD if on_card(M) else _MOST
+    solve = cholesky_solver(scaled_gram(M, e[:, 0]) if plain else M)
+    if solve is None:
         return np.zeros_like(z), np.zeros_like(z), False
 
     def from_gradient(g: np.ndarray) -> np.ndarray:
         if plain:
-            return times_power(cho_solve(C, times_power(g, -e), check_finite=False), -e)
-        return factor.half(cho_solve(C, factor.half_transpose(g), check_finite=False))
+            return times_power(solve(times_power(g, -e)), -e)
+        return factor.half(solve(factor.half_transpose(g)))
 
-    x = from_gradient(z) if plain else factor.half(cho_solve(C, z, check_finite=False))
-    return refine(posed, factor, x, from_gradient, extra=extra)
+    x = from_gradient(z) if plain else factor.half(solve(z))
+    return refine(posed, factor, x, from_gradient, extra=extra, most=most)
 
 
 def refine(
-    posed: Posed, factor: Factor, x: np.ndarray, step: Callable[[np.ndarray], np.ndarray], *, extra: bool
+    posed: Posed,
+    factor: Factor,
+    x: np.ndarray,
+    step: Callable[[np.ndarray], np.ndarray],
+    *,
+    extra: bool,
+    most: int = _MOST,
 ) -> tuple[np.ndarray, np.ndarray, bool]:
     """x ← x + step(Aᵀ(b − Ax)) until the backward error before the last step was near the rounding level; one more time
     if `extra`.
@@ -66,7 +70,7 @@ def refine(
     converged : bool
     """
     previous = np.full(posed.k, np.inf)
-    for _ in range(_MOST + extra):
+    for _ in range(most + extra):
         g = posed.gradient(x)
         h = factor.half_transpose(g)
         error, move = posed.backward_error(factor, x, h), step(g)

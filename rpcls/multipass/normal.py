@@ -11,7 +11,8 @@ import numpy as np
 
 from ..errors import ConvergenceWarning, InvalidTypeError, warn
 from ..factor import Factor
-from ..linalg import rank_tolerance, times_power
+from ..kernels import on_host
+from ..linalg import rank_tolerance, scaled_cholesky
 from ..sketches import CountSketch
 from ..solution import Solution, Status
 from .by_gram import refine
@@ -134,22 +135,19 @@ def _any_rhs(posed: Posed) -> bool:
     return posed.source.any_rhs()
 
 
-def _factor(M: np.ndarray, dtype: Any, norms: Any) -> Factor | None:
+def _factor(M: Any, dtype: Any, norms: Any) -> Factor | None:
     """The Cholesky factor of M, its columns brought to unit norm; None where there is none, or its rank is in doubt.
 
     Of a column of norm `norms` before centring, M may hold nothing but rounding errors: that, too, is doubt.
     """
-    from scipy.linalg import LinAlgError, cholesky
-
-    squares = np.diag(M)
-    if not np.isfinite(M).all() or not np.all((squares > 1 / _UNITS**2) & (squares < _UNITS**2)):
+    squares = on_host(M.diagonal())
+    if not np.all((squares > 1 / _UNITS**2) & (squares < _UNITS**2)):
         return None
     if not np.all(squares > 4096 * np.finfo(np.float64).eps * np.square(norms)):
         return None
-    e = np.rint(0.5 * np.log2(squares)).astype(np.int64)
-    try:
-        R = cholesky(times_power(M, -e[:, None] - e), overwrite_a=True, check_finite=False)
-    except LinAlgError:
+    found = scaled_cholesky(M)
+    if found is None:
         return None
-    factor = Factor(R, max(rank_tolerance(dtype), 1 / _SEEN), exponents=e)
+    R, e = found
+    factor = Factor.of(R, max(rank_tolerance(dtype), 1 / _SEEN), exponents=e)
     return factor if factor.full else None

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..factor import Factor
-from ..linalg import times_power, triangle
+from ..kernels import on_card, on_host
+from ..linalg import (
+    as_float64,
+    gram,
+    product,
+    scaled_cholesky,
+    times_power,
+    triangle,
+    with_penalty,
+    with_ridge,
+    without,
+)
 from ..solution import ErrorBound, Solution, Status
 
 if TYPE_CHECKING:
@@ -80,15 +91,12 @@ class Posed:
         self.sweeps += 1
         return self.source.product(x)
 
-    def gram(self, R: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """(AR⁻¹)ᵀ(AR⁻¹) + λR⁻ᵀR⁻¹ and (AR⁻¹)ᵀb."""
-        from scipy.linalg import solve_triangular
-
+    def gram(self, R: Any) -> tuple[Any, np.ndarray]:
+        """(AR⁻¹)ᵀ(AR⁻¹) + λR⁻ᵀR⁻¹, there where the rows are, and (AR⁻¹)ᵀb."""
         self.sweeps += 1
         M, z = self.source.gram(R)
         if self.ridge:
-            inverse = np.eye(len(M)) if R is None else solve_triangular(R, np.eye(len(M)))
-            M = M + self.ridge * (inverse.T @ inverse)
+            M = with_penalty(M, R, self.ridge)
         return M, z
 
     def size(self, factor: Factor, x: np.ndarray) -> np.ndarray:
@@ -208,40 +216,32 @@ def start(problem: CompressedProblem, ridge: float, tolerance: float, *, scaled:
     tolerance : float
         For the numerical rank, on columns of unit norm if `scaled`.
     """
-    SA = np.asarray(problem.SA, np.float64)
+    SA = as_float64(problem.SA)
     Sb = problem.Sb.astype(np.float64).reshape(len(SA), -1)
-    constant = constant_columns(problem)
-    if constant.any():
-        SA = np.where(constant, 0.0, SA)
+    SA = without(SA, constant_columns(problem))
     n = SA.shape[1]
-    if scaled and n >= _MANY:
+    if scaled and (n >= _MANY or on_card(SA)):
         quick = _by_cholesky(SA, Sb, ridge, tolerance)
         if quick is not None:
             return quick
     if ridge:
-        SA = np.vstack([SA, math.sqrt(ridge) * np.eye(n)])
+        SA = with_ridge(SA, math.sqrt(ridge))
         Sb = np.vstack([Sb, np.zeros((n, Sb.shape[1]))])
     T = triangle(SA, Sb)[: min(n, len(SA))]
-    factor = Factor(T[:, :n], tolerance, scaled=scaled)
-    return factor, factor.pinv(T[:, n:])
+    factor = Factor.of(T[:, :n], tolerance, scaled=scaled)
+    return factor, factor.pinv(on_host(T[:, n:]))
 
 
-def _by_cholesky(SA: np.ndarray, Sb: np.ndarray, ridge: float, tolerance: float) -> tuple[Factor, np.ndarray] | None:
+def _by_cholesky(SA: Any, Sb: np.ndarray, ridge: float, tolerance: float) -> tuple[Factor, np.ndarray] | None:
     """`start` from the Gram matrix of SA, a quarter of the time; None unless it is far from losing digits that matter.
 
     The digits that it does lose are those of the start and of the preconditioner, not of the answer.
     """
-    from scipy.linalg import LinAlgError, blas, cholesky
-
-    G = blas.dsyrk(1.0, SA.T)
-    if ridge:
-        G[np.diag_indices(len(G))] += ridge
-    e = np.rint(0.5 * np.log2(np.maximum(np.diag(G), np.finfo(np.float64).tiny))).astype(np.int64)
-    try:
-        R = cholesky(times_power(G, -e[:, None] - e), overwrite_a=True, check_finite=False)
-    except LinAlgError:
+    found = scaled_cholesky(gram(SA, ridge))
+    if found is None:
         return None
-    factor = Factor(R, tolerance, exponents=e)
+    R, e = found
+    factor = Factor.of(R, tolerance, exponents=e)
     if not (factor.full and factor.condition <= _SQUARED):
         return None
-    return factor, factor.gram_pinv(SA.T @ Sb)
+    return factor, factor.gram_pinv(product(SA, Sb, transpose=True))

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..accuracy import thinning
 from ..errors import ConvergenceWarning, InvalidTypeError, InvalidValueError, SketchWarning, warn
-from ..linalg import exponent_of, product, times_power
+from ..linalg import exponent_of, product, times_power, used_columns, without
 from ..sketches import SRHT, Gaussian, RowSampling, SampledRows
 from ..solution import ErrorBound, Solution, Status
 
@@ -44,6 +44,7 @@ class Summary:
     Attributes
     ----------
     P : (d, n) array
+        On a card if SA is.
     q : (d, k) array
     g : (n, k) array
     btb : (k,) array
@@ -55,7 +56,7 @@ class Summary:
     """
 
     problem: CompressedProblem
-    P: np.ndarray
+    P: Any
     q: np.ndarray
     g: np.ndarray
     btb: np.ndarray
@@ -73,9 +74,8 @@ class Summary:
         constant = problem.constant_columns(tolerance)
         a, b, c = exponent_of(SA), exponent_of(Sb, axis=0), exponent_of(Atb, axis=0)
         P, q, g = times_power(SA, -a), times_power(Sb, -b), times_power(Atb, -c)
-        if constant.any():
-            P[:, constant] = 0.0
-            g[constant] = 0.0
+        P = without(P, constant)
+        g[constant] = 0.0
         btb = times_power(np.atleast_1d(np.asarray(problem.btb, np.float64)), -2 * b)
         return cls(problem, P, q, g, btb, a + ea, b + eb, c + ea + eb, tolerance)
 
@@ -217,7 +217,7 @@ class OnePass:
 def _solution(solver: OnePass, summary: Summary, answer: Answer, started: float) -> Solution:
     problem = summary.problem
     one = problem.Atb.ndim == 1
-    unseen = ~np.asarray(summary.P.any(axis=0))[:, None] & (summary.g == 0)
+    unseen = ~used_columns(summary.P)[:, None] & (summary.g == 0)
     answer.x[unseen] = 0.0  # exactly, not to rounding
     zero = np.asarray(~summary.g.any(axis=0) & ~answer.x.any(axis=0))
     statuses = [Status.ZERO_GRADIENT if z else s for z, s in zip(zero, answer.statuses, strict=True)]

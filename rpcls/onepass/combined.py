@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import SketchWarning, warn
 from ..factor import Factor
+from ..kernels import on_host
 from ..linalg import product, times_power, triangle
 from .base import Answer, OnePass, Summary, warn_if_coherent
 from .full import rank_status
@@ -61,9 +62,9 @@ class CombinedCompressed(OnePass):
     def _solve(self, summary: Summary) -> Answer:
         n, d = summary.n, summary.d
         T = triangle(summary.P, summary.q)[: min(n, d)]
-        factor = Factor(T[:, :n], summary.tolerance)
+        factor = Factor.of(T[:, :n], summary.tolerance)
         r = factor.rank
-        full, partial = factor.pinv(T[:, n:]), factor.gram_pinv(summary.g)
+        full, partial = factor.pinv(on_host(T[:, n:])), factor.gram_pinv(summary.g)
         status, details = rank_status(r, summary)
         shift = summary.b - summary.a
         missed = np.linalg.norm(summary.q - product(summary.P, full), axis=0)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ..accuracy import Inference
 from ..factor import Factor
-from ..linalg import product, times_power, triangle
+from ..kernels import on_host
+from ..linalg import product, times_power, triangle, with_ridge
 from ..solution import Status
 from .base import Answer, OnePass, Summary, nonnegative
 
@@ -58,9 +60,9 @@ class FullyCompressed(OnePass):
 
     def _solve(self, summary: Summary) -> Answer:
         R, Z, ridge = reduced(summary, self.ridge)
-        factor = Factor(R, summary.tolerance)
+        factor = Factor.of(R, summary.tolerance)
         x = factor.pinv(Z)
-        df = degrees_of_freedom(factor, R, ridge)
+        df = degrees_of_freedom(factor, ridge)
         missed = np.linalg.norm(summary.q - product(summary.P, x), axis=0)
         status, details = rank_status(factor.rank, summary)
         return Answer(
@@ -82,24 +84,23 @@ class FullyCompressed(OnePass):
         return Inference(factor, x, summary.b - summary.a, noise, 0.0, freedom, summary.thinning)
 
 
-def reduced(summary: Summary, ridge: float) -> tuple[np.ndarray, np.ndarray, float]:
-    """R (t × n) and Z (t × k) of the QR of [P q], or of [P q; √λ I 0], and λ in the units of P²."""
+def reduced(summary: Summary, ridge: float) -> tuple[Any, np.ndarray, float]:
+    """R (t × n), there where P is, and Z (t × k) of the QR of [P q], or of [P q; √λ I 0], and λ in the units of P²."""
     n, k = summary.n, summary.k
     P, q = summary.P, summary.q
     scaled = float(times_power(ridge, -2 * summary.a))
     if scaled > 0:
-        P = np.vstack([P, math.sqrt(scaled) * np.eye(n)])
+        P = with_ridge(P, math.sqrt(scaled))
         q = np.vstack([q, np.zeros((n, k))])
     T = triangle(P, q)[: min(n, len(P))]
-    return T[:, :n], T[:, n:], scaled
+    return T[:, :n], on_host(T[:, n:]), scaled
 
 
-def degrees_of_freedom(factor: Factor, R: np.ndarray, ridge: float) -> float:
-    """Σσ²/(σ² + λ) = rank − λ‖R⁻¹‖_F², where R is the factor of [P; √λ I]."""
+def degrees_of_freedom(factor: Factor, ridge: float) -> float:
+    """Σσ²/(σ² + λ) = rank − λ‖R⁻¹‖_F², where R, of `factor`, is that of [P; √λ I]."""
     if ridge == 0:
         return float(factor.rank)
-    inverse = factor.pinv(np.eye(len(R)))
-    return max(factor.rank - ridge * float(np.sum(np.square(inverse))), 0.0)
+    return max(factor.rank - ridge * factor.inverse_squares(), 0.0)
 
 
 def rank_status(rank: int, summary: Summary) -> tuple[Status, str]:

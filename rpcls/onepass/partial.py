@@ -80,9 +80,9 @@ class PartiallyCompressed(OnePass):
 
     def _solve(self, summary: Summary) -> Answer:
         R, _, ridge = reduced(summary, self.ridge)
-        factor = Factor(R, summary.tolerance)
+        factor = Factor.of(R, summary.tolerance)
         y = factor.gram_pinv(summary.g)
-        df = degrees_of_freedom(factor, R, ridge)
+        df = degrees_of_freedom(factor, ridge)
         status, details = rank_status(factor.rank, summary)
         if self.scale != "raw" and factor.full and ridge == 0:
             warn_if_coherent(summary, factor.half, factor.rank, f"scale={self.scale!r}")

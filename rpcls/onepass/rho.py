@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import InvalidTypeError, InvalidValueError
+from ..linalg import column_norms
 from .base import nonnegative
 from .robust import Path
 
@@ -53,9 +54,9 @@ def checked_rho(rho: Any, rules: tuple[str, ...]) -> float | str | Absolute:
         raise InvalidValueError(what) from None
 
 
-def cover(P: np.ndarray, norm: float) -> float:
+def cover(P: Any, norm: float) -> float:
     """(‖P‖_F + 2‖P‖₂)/√d: at least |‖Px‖ − ‖Ax‖|/‖x‖ for every x, with high probability for a good sketch."""
-    return (float(np.linalg.norm(P)) + 2 * norm) / math.sqrt(len(P))
+    return (float(np.linalg.norm(column_norms(P))) + 2 * norm) / math.sqrt(len(P))
 
 
 _PER_DECADE = 20

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..accuracy import check_certifiable, error_bound
 from ..errors import InvalidValueError
 from ..factor import Factor
-from ..linalg import Spectrum, times_power, triangle
+from ..linalg import Spectrum, product, times_power, triangle
 from ..solution import ErrorBound, Status
 from .base import Answer, Summary
 from .rho import leave_one_out
@@ -86,26 +86,26 @@ def galerkin(summary: Summary, spectrum: Spectrum, source: Source) -> Answer:
     )
 
 
-def _orthonormal_under(P: np.ndarray, Y: np.ndarray) -> np.ndarray:
+def _orthonormal_under(P: Any, Y: np.ndarray) -> np.ndarray:
     """Z = YT⁻¹ with PZ orthonormal; columns of Y that depend on those before them to rounding become zero."""
     Z = np.zeros_like(Y)
     for i in range(Y.shape[1]):
-        z = Y[:, i] / np.linalg.norm(P @ Y[:, i])
+        z = Y[:, i : i + 1] / np.linalg.norm(product(P, Y[:, i : i + 1]))
         for _ in range(2):
-            z = z - Z[:, :i] @ ((P @ Z[:, :i]).T @ (P @ z))
-        size = np.linalg.norm(P @ z)
+            z = z - Z[:, :i] @ (product(P, Z[:, :i]).T @ product(P, z))
+        size = np.linalg.norm(product(P, z))
         if size > 1e-8:
-            Z[:, i] = z / size
+            Z[:, i] = z[:, 0] / size
     return Z
 
 
 def _best_candidate(
-    path: Path, mu: np.ndarray, V: np.ndarray, P: np.ndarray, Z: np.ndarray, H: np.ndarray, f: np.ndarray
+    path: Path, mu: np.ndarray, V: np.ndarray, P: Any, Z: np.ndarray, H: np.ndarray, f: np.ndarray
 ) -> int:
     """Which robust solution τ(μ)y(μ) has the smallest ½‖Ax‖² − gᵀx, A's Gram matrix on the span being H."""
     kappa2 = np.exp(2 * path.log_kappa(mu)[0])
     Y = V @ (path.c / (np.square(path.s)[:, None] + mu)) * (kappa2 / (kappa2 + mu))
-    X = (P @ Z).T @ (P @ Y)  # coordinates in Z
+    X = product(P, Z).T @ product(P, Y)  # coordinates in Z
     return int(np.argmin(0.5 * np.sum(X * (H @ X), axis=0) - f @ X))
 
 
@@ -114,7 +114,7 @@ def _certificate(summary: Summary, gradient: np.ndarray, residual: np.ndarray) -
     operator = summary.problem.operator
     if summary.d <= summary.n:
         return None
-    factor = Factor(triangle(summary.P), summary.tolerance)
+    factor = Factor.of(triangle(summary.P), summary.tolerance)
     try:
         check_certifiable(operator)
     except InvalidValueError:

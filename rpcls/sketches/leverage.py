@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidTypeError, InvalidValueError
+from ..kernels import on_host
 from ..linalg import spectrum
 from ..random import Key, RandomLike
 from .base import SketchOperator
@@ -85,7 +86,7 @@ class LeverageSampling:
 
         key, n = Key.of(rng), source.n_columns
         first = SparseSign().sample(max(4 * n, 16), rng=key.fold(0))
-        P = source.compress(first).SA.astype(np.float64)
+        P = np.asarray(on_host(source.compress(first).SA), np.float64)
         found = spectrum(P, np.zeros((len(P), 1)), max(P.shape) * float(np.finfo(source.dtype).eps))
         probes = Gaussian().sample(_PROBES, m=max(1, len(found.s)), rng=key.fold(1)).toarray()
         whitened = (found.V / found.s) @ probes.T[: len(found.s)]

@@ -117,6 +117,10 @@ class Source(ABC):
         """x as the caller's rows are: in host memory, or on the card."""
         return x
 
+    def handed_out(self, problem: CompressedProblem) -> CompressedProblem:
+        """A summary of these rows for the caller, where it is likely to be used next."""
+        return problem
+
     # -- sweeps -------------------------------------------------------------------------------------------------
 
     def compress(self, S: SketchOperator) -> CompressedProblem:

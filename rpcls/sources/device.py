@@ -13,9 +13,10 @@ from ..sketches.base import SketchOperator, Sums
 from .base import Rows, Source, check_total, exponent_of_largest, ordinary, rows_of_triangle
 from .sweeps import means_of
 
-__all__ = ["DeviceSource"]
+__all__ = ["DeviceSource", "as_device_rhs", "as_device_weight"]
 
 _BLOCK_BYTES = 64 << 20  # of rows in float64, for BLAS 3 and QR
+_CACHED_BYTES = 16 << 20  # of rows in float64 that stay in the L2 cache between two products
 _FEW = 4  # right-hand sides up to which the gradient kernel is used
 
 
@@ -23,8 +24,8 @@ class DeviceSource(Source):
     """A (m, n) and b (m,) or (m, k) as CuPy arrays on one card.
 
     float32, float64 and float16 of any memory order are used as they are, float16 with products and summary in float32;
-    b and weights are converted to the dtype of the products and to float64. Summaries, factorisations and all else of
-    n or d rows are made in host memory; x comes back as a CuPy array.
+    b and weights are converted to the dtype of the products and to float64. SA and matrices
+    of n rows are made and factorised there, vectors of d or n entries in host memory; x comes back as a CuPy array.
     """
 
     def __init__(
@@ -32,8 +33,8 @@ class DeviceSource(Source):
     ) -> None:
         self.A = _as_matrix(A)
         self.dtype = np.dtype(np.float64 if A.dtype == np.float64 else np.float32)
-        self.b, self.rhs_shape = _as_rhs(b, self.A, self.dtype)
-        self.weight = _as_weight(sample_weight, self.A)
+        self.b, self.rhs_shape = as_device_rhs(b, self.A, self.dtype)
+        self.weight = as_device_weight(sample_weight, self.A)
         self.row_offset = row_offset
         self.n_columns = int(A.shape[1])
         self.intercept = intercept
@@ -65,17 +66,20 @@ class DeviceSource(Source):
         yield Rows(self.row_offset, self.A, self.b, self.weight)
 
     def _sums(self, S: SketchOperator, rows: Rows) -> tuple[Sums, tuple[int, int]]:
-        from ..sketches.device import sweep
-
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-            sums = sweep(S, rows.A, rows.b, rows.weight, rows.start)
+            sums = self._sweep(S, rows)
             if ordinary(sums.AA, self.dtype).all() and ordinary(sums.bb, self.dtype).all():
                 return sums, (0, 0)
             exponents = self._exponent("A", self.A), self._exponent("b", self.b)
             if exponents != (0, 0):
                 scale = (2.0 ** -exponents[0], 2.0 ** -exponents[1])
-                sums = sweep(S, rows.A, rows.b, rows.weight, rows.start, scale)
+                sums = self._sweep(S, rows, scale)
         return sums, exponents
+
+    def _sweep(self, S: SketchOperator, rows: Rows, scale: tuple[float, float] = (1.0, 1.0)) -> Sums:
+        from ..sketches.device import sweep
+
+        return sweep(S, rows.A, rows.b, rows.weight, rows.start, scale)
 
     def _exponent(self, name: str, part: Any) -> int:
         """The exponent that brings the largest entry, weights included, near 1; raises at NaN and infinity."""
@@ -94,8 +98,8 @@ class DeviceSource(Source):
             largest = max(largest, float(xp.abs(block).max())) if block.size else largest
         return exponent_of_largest(largest, self.dtype)
 
-    def _float64(self, part: Any) -> Iterator[tuple[int, Any]]:
-        step = max(1, _BLOCK_BYTES // (8 * part.shape[1]))
+    def _float64(self, part: Any, step: int | None = None) -> Iterator[tuple[int, Any]]:
+        step = step or max(1, _BLOCK_BYTES // (8 * part.shape[1]))
         for i in range(0, part.shape[0], step):
             yield i, part[i : i + step].astype(np.float64, copy=False)
 
@@ -121,12 +125,12 @@ class DeviceSource(Source):
                 out += A.T @ weighted
             return xp.asnumpy(squares), xp.asnumpy(out)
 
-    def _posed(self, means: Any, *, rhs: bool = True) -> Iterator[tuple[Any, Any, Any]]:
+    def _posed(self, means: Any, *, rhs: bool = True, step: int | None = None) -> Iterator[tuple[Any, Any, Any]]:
         """A − ā, b − b̄ and w of a block of rows after the other, float64."""
         from ..kernels.cuda.device import cupy
 
         a_mean, b_mean = (None, None) if means is None else (cupy().asarray(m) for m in means)
-        for i, A in self._float64(self.A):
+        for i, A in self._float64(self.A, step):
             j = i + len(A)
             b = self.b[i:j].astype(np.float64, copy=False) if rhs else None
             if a_mean is not None:
@@ -140,27 +144,37 @@ class DeviceSource(Source):
     def normal(self, P: np.ndarray) -> np.ndarray:
         return -self._residual(P, rhs=False)[1]
 
-    def gram(self, R: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        from ..kernels.cuda.device import on_device, solve_triangular
+    def gram(self, R: Any = None) -> tuple[Any, np.ndarray]:
+        """`Source.gram`, the matrix left on the card. R may be there.
+
+        W = AR⁻¹ is a product with the inverse: substitution takes twenty times longer than the product, and the rows of
+        W, of norm far below one, are as far from those of the exact R either way.
+        """
+        from ..kernels.cuda.algebra import inverse
+        from ..kernels.cuda.device import on_device
 
         n, k = self.n_columns, self.n_rhs
         means = means_of(self, k, True)
         with on_device(self.A) as xp:
             total, cross = xp.zeros((n, n)), xp.zeros((n, k))
-            triangle = None if R is None else xp.asarray(np.ascontiguousarray(R))
-            for A, b, w in self._posed(means):
+            as_they_are = self.A.dtype == np.float64 and means is None and self.weight is None
+            step = self.n_rows if R is None and as_they_are else max(_CACHED_BYTES // (8 * n), 4 * n)
+            X = None if R is None else inverse(xp.asarray(R))
+            room = None if R is None else xp.empty((min(step, self.n_rows), n))
+            for A, b, w in self._posed(means, step=step):
                 if w is not None:
                     root = xp.sqrt(w)[:, None]
                     A, b = A * root, b * root
-                W = A if triangle is None else solve_triangular(triangle, A.T, trans="T").T
+                W = A if room is None else xp.dot(A, X, out=room[: len(A)])
                 total += W.T @ W
                 cross += W.T @ b
-            total, cross = xp.asnumpy(total), xp.asnumpy(cross)
-        if not (np.isfinite(total).all() and np.isfinite(cross).all()):
+            total, cross = 0.5 * (total + total.T), xp.asnumpy(cross)
+            finite = bool(xp.isfinite(total).all()) and bool(np.isfinite(cross).all())
+        if not finite:
             self._exponent("A", self.A)
             self._exponent("b", self.b)
             raise SourceError("a sweep over finite rows overflowed; rescale A or b")
-        return 0.5 * (total + total.T), cross
+        return total, cross
 
     def predict(self, X: np.ndarray) -> Any:
         from ..kernels.cuda.device import on_device
@@ -170,29 +184,43 @@ class DeviceSource(Source):
             out = self.A.astype(self.dtype, copy=False) @ there
         return out if self.rhs_shape else out[:, 0]
 
+    def product(self, X: np.ndarray) -> np.ndarray:
+        from ..kernels.cuda.device import on_device
+
+        with on_device(self.A) as xp:
+            there = xp.asarray(np.ascontiguousarray(X, np.float64))
+            parts = [xp.asnumpy(A @ there) for _, A in self._float64(self.A)]
+        return np.concatenate(parts) if parts else np.empty((0, X.shape[1]))
+
     def any_rhs(self) -> bool:
         return bool(self.b.any())
 
     def triangle(self) -> tuple[np.ndarray, int]:
         from ..kernels.cuda.device import on_device
 
-        width = int(self.intercept) + self.n_columns + self.n_rhs
-        step = rows_of_triangle(width)
         with on_device(self.A) as xp:
-            R = xp.zeros((0, width))
-            for i in range(0, self.n_rows, step):
-                A, b = self.A[i : i + step].astype(np.float64), self.b[i : i + step].astype(np.float64)
-                rows = xp.concatenate([xp.ones((len(A), 1)), A, b], axis=1)[:, int(not self.intercept) :]
-                if self.weight is not None:
-                    rows = rows * xp.sqrt(self.weight[i : i + step])[:, None]
-                if not bool(xp.isfinite(rows).all()):
-                    self._exponent("A", self.A)
-                    self._exponent("b", self.b)
-                R = xp.linalg.qr(xp.concatenate([R, rows], axis=0), mode="r")
-            R = xp.asnumpy(R)
+            R = xp.asnumpy(self.triangle_under(None))
         if self.intercept:
             check_total(float(abs(R[0, 0])) if len(R) else 0.0)
         return R, self.n_rows
+
+    def triangle_under(self, R: Any) -> Any:
+        """The triangle of these rows under R, that of other rows, if there are any; on the card."""
+        from ..kernels.cuda.device import cupy
+
+        xp, width = cupy(), int(self.intercept) + self.n_columns + self.n_rhs
+        step = rows_of_triangle(width)
+        R = xp.zeros((0, width)) if R is None else R
+        for i in range(0, self.n_rows, step):
+            A, b = self.A[i : i + step].astype(np.float64), self.b[i : i + step].astype(np.float64)
+            rows = xp.concatenate([xp.ones((len(A), 1)), A, b], axis=1)[:, int(not self.intercept) :]
+            if self.weight is not None:
+                rows = rows * xp.sqrt(self.weight[i : i + step])[:, None]
+            if not bool(xp.isfinite(rows).all()):
+                self._exponent("A", self.A)
+                self._exponent("b", self.b)
+            R = xp.linalg.qr(xp.concatenate([R, rows], axis=0), mode="r")
+        return R
 
 
 def _as_matrix(A: Any) -> Any:
@@ -213,7 +241,7 @@ def _beside(value: Any, A: Any, name: str) -> Any:
     if not on_card(value):
         raise InvalidTypeError(
             f"{name} must be a CuPy array as A is, got {type(value).__module__}.{type(value).__name__}; "
-            f"cupy.asarray({name}) copies it to the card, cupy.asnumpy(A) copies A to host memory"
+            f"cupy.asarray({name}) copies it to the card, A.get() copies A to host memory"
         )
     if value.device.id != A.device.id:
         raise InvalidTypeError(f"{name} must be on A's card {A.device.id}, got one on card {value.device.id}")
@@ -222,7 +250,7 @@ def _beside(value: Any, A: Any, name: str) -> Any:
     return value
 
 
-def _as_rhs(b: Any, A: Any, dtype: np.dtype) -> tuple[Any, tuple[int, ...]]:
+def as_device_rhs(b: Any, A: Any, dtype: np.dtype) -> tuple[Any, tuple[int, ...]]:
     if b is None:
         raise InvalidTypeError("b must be given with an array A; it is None only for an iterator of (A, b) blocks")
     b = _beside(b, A, "b")
@@ -235,7 +263,7 @@ def _as_rhs(b: Any, A: Any, dtype: np.dtype) -> tuple[Any, tuple[int, ...]]:
     return rhs if trailing else rhs[:, None], trailing
 
 
-def _as_weight(weight: Any, A: Any) -> Any:
+def as_device_weight(weight: Any, A: Any) -> Any:
     if weight is None:
         return None
     from ..kernels.cuda.device import on_device

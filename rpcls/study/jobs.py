@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..kernels import on_card, on_host
 from .methods import BASELINES
 
 __all__ = [
@@ -60,6 +61,7 @@ def compress_once(A: np.ndarray, b: np.ndarray, family: Any, d: int, seed: int, 
             time.sleep(_QUIET)
             start = time.perf_counter()
             problem = rpcls.compress(A, b, family, sketch_size=d, rng=seed, workers=workers)
+            _settle(A)
             return problem, time.perf_counter() - start, notes
         except Exception as error:
             return Outcome.failure(error, notes)
@@ -71,6 +73,7 @@ def solve_once(solver: Any, problem: Any, compress_seconds: float, earlier: list
     def work() -> Outcome:
         start = time.perf_counter()
         solution = problem.solve(solver)
+        _settle(problem.SA)
         seconds = time.perf_counter() - start
         return _outcome(solution, compress_seconds, seconds)
 
@@ -88,6 +91,7 @@ def run_front_door(
         asked = {} if family is None else {"sketch": family, "sketch_size": d}
         start = time.perf_counter()
         solution = rpcls.lstsq(A, b, solver, rng=seed, workers=workers, **asked)
+        _settle(A)
         seconds = time.perf_counter() - start
         swept = solution.timings.get("compress")
         return _outcome(solution, swept, seconds - (swept or 0.0))
@@ -133,8 +137,17 @@ def needs_rows(solver: Any) -> bool:
     return not takes_sketch(solver) or getattr(solver, "rho", None) == "sweep"
 
 
+def _settle(array: Any) -> None:
+    """Wait until the card that holds the array, if one does, has done all that it was asked for."""
+    if on_card(array):
+        from ..kernels.cuda.device import on_device
+
+        with on_device(array) as xp:
+            xp.cuda.get_current_stream().synchronize()
+
+
 def _outcome(solution: Any, compress_seconds: float | None, solve_seconds: float) -> Outcome:
-    x = np.asarray(solution.x)
+    x = np.asarray(on_host(solution.x))
     if not np.all(np.isfinite(x)):
         raise ArithmeticError(f"the solution is not finite ({solution.status.name})")
     # A status that is not ok also arrives as a warning, with the same words.

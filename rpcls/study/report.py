@@ -162,8 +162,8 @@ certified, or without rtol until the backward error is rounding. <b>Refined norm
 second look at the rows. x* is known to more digits than float64 has (for condition numbers up to 10⁶).</li>
 <li><b>Time</b> is the wall time of the sweep over A (“compress”) plus the solve. Solvers that share a sketch are each
 charged with the whole sweep. The reference x*, loading and compilation are not counted.</li>
-<li><b>Peak memory</b> is what a method allocated above the data, in a process of its own, at the largest sketch
-size.</li>
+<li><b>Peak memory</b> is what a method allocated above the data at the largest sketch size: in a process of its own,
+or, where the settings name a card as the device, by the growth of CuPy's memory pool there.</li>
 </ul>"""
 
 

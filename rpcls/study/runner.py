@@ -23,9 +23,9 @@ from .jobs import (
     solve_once,
     takes_sketch,
 )
-from .machine import describe_machine, one_read
-from .memory import Gauge
+from .machine import describe_machine
 from .methods import BASELINES, DEFAULT_SKETCHES, DEFAULT_SOLVERS, label_of, named_sketches, named_solvers
+from .place import Host, place_of
 from .reference import Reference
 from .table import Problem, StudyRow, StudyTable
 
@@ -50,6 +50,7 @@ def run(
     descriptions: Mapping[str, str] | None = None,
     progress: bool | None = None,
     workers: int | None = None,
+    device: str | None = None,
 ) -> StudyTable:
     """Measure the error–time trade-off of solvers, sketches and sketch sizes on one matrix.
 
@@ -85,6 +86,10 @@ def run(
         A progress bar on standard error; None: if that is a terminal.
     workers : int, optional
         Threads of the sweeps, as in `rpcls.compress`.
+    device : {None, "cpu", "cuda"}, default None
+        "cuda": the rows are moved to the current NVIDIA card once, outside all timings, and every solver gets them as
+        CuPy arrays. Times end when the card is done, peak memory is that on the card, and the baselines, which need the
+        rows in host memory, are left out; the table's settings say so.
 
     Returns
     -------
@@ -112,7 +117,7 @@ def run(
     >>> [(row.solver, row.sweeps, row.relative_error < 1) for row in table.select(sketch="CountSketch()")]
     [('full', 1, True), ('robust-partial', 1, True)]
     """
-    study = _Study.checked(A, b, solvers, sketches, sketch_sizes, repeats, rng, baselines, workers)
+    study = _Study.checked(A, b, solvers, sketches, sketch_sizes, repeats, rng, baselines, workers, device)
     return study.run(memory=bool(memory), descriptions=dict(descriptions or {}), progress=progress)
 
 
@@ -130,6 +135,8 @@ class _Study:
     baselines: tuple[str, ...]
     workers: int | None
     rows: list[StudyRow]
+    place: Host
+    held: Any  # A where the methods find it
     reference: Reference | None = None
 
     @classmethod
@@ -144,6 +151,7 @@ class _Study:
         rng: Any,
         baselines: Any,
         workers: Any,
+        device: Any,
     ) -> _Study:
         A = as_matrix(A)
         targets = {str(k): v for k, v in b.items()} if isinstance(b, Mapping) else {"b": b}
@@ -151,6 +159,7 @@ class _Study:
             raise InvalidValueError("b is an empty mapping; give at least one target")
         targets = {name: as_target(value, name, A) for name, value in targets.items()}
         key = Key.of(rng)  # checks it, too
+        place = place_of(device)
         return cls(
             A,
             targets,
@@ -159,9 +168,11 @@ class _Study:
             as_ratios(sizes),
             as_repeats(repeats),
             int(rng) if isinstance(rng, int | np.integer) else key.value >> 33,
-            as_baselines(baselines),
+            place.baselines(as_baselines(baselines)),
             workers,
             [],
+            place,
+            place.put(A),
         )
 
     # -- the plan -----------------------------------------------------------------------------------------------
@@ -212,8 +223,7 @@ class _Study:
                 bar.step("exact answer")
                 B = np.column_stack([np.asarray(v, dtype=np.float64) for v in self.targets.values()])
                 self.reference = Reference.of(self.A, B)
-                if (read := one_read(self.A)) is not None:
-                    machine["one read of A"] = f"{read * 1e3:.3g} ms"
+                machine |= self.place.facts(self.held)
                 bar.done(_SWEEP_READS * 5)
                 bar.step("warming up (compiles once after installation)")
                 self.warm_up()
@@ -233,7 +243,7 @@ class _Study:
     def warm_up(self) -> None:
         m, n = self.A.shape
         few = min(m, max(4 * n, 1000))
-        A, b = self.A[:few], next(iter(self.targets.values()))[:few]
+        A, b = self.held[:few], self.place.put(next(iter(self.targets.values())))[:few]
         for solver in self.solvers.values():
             for family in self.sketches.values() if takes_sketch(solver) else (None,):
                 d = None if family is None else max(2 * n, family.minimum_size)
@@ -243,7 +253,8 @@ class _Study:
 
     def sketched_runs(self, repeat: int, bar: Progress) -> None:
         seed = self.first_seed + repeat
-        for j, (target, b) in enumerate(self.targets.items()):
+        for j, (target, host) in enumerate(self.targets.items()):
+            b = self.place.put(host)
             for name, family in self.sketches.items():
                 for d in self.sizes(family):
                     where = f"{target}, {label_of(name)}, d = {d}, repeat {repeat + 1} of {self.repeats}"
@@ -253,20 +264,20 @@ class _Study:
                         bar.done(_SWEEP_READS)
                     for label, solver in self.sweepers.items():
                         bar.step(f"{label}, {where}")
-                        outcome = run_front_door(solver, self.A, b, family, d, seed, self.workers)
+                        outcome = run_front_door(solver, self.held, b, family, d, seed, self.workers)
                         self.record(j, target, label, name, d, repeat, seed, outcome)
                         bar.done(_SWEEP_READS)
             for label, solver in self.others.items():
                 bar.step(f"{label}, {target}, repeat {repeat + 1} of {self.repeats}")
                 drawn = seed if solver.sketch(self.A.shape, self.A.dtype) is not None else None
-                outcome = run_front_door(solver, self.A, b, None, None, drawn, self.workers)
+                outcome = run_front_door(solver, self.held, b, None, None, drawn, self.workers)
                 self.record(j, target, label, None, None, repeat, drawn, outcome)
                 bar.done(_FULL_READS)
 
     def _shared_sweep(
-        self, j: int, target: str, b: np.ndarray, name: str, family: Any, d: int, repeat: int, seed: int
+        self, j: int, target: str, b: Any, name: str, family: Any, d: int, repeat: int, seed: int
     ) -> None:
-        found = compress_once(self.A, b, family, d, seed, self.workers)
+        found = compress_once(self.held, b, family, d, seed, self.workers)
         for label, solver in self.one_pass.items():
             outcome = found if isinstance(found, Outcome) else solve_once(solver, *found)
             self.record(j, target, label, name, d, repeat, seed, outcome)
@@ -332,7 +343,7 @@ class _Study:
             baseline = BASELINES[name]
             methods.append((name, name, None, None, largest if baseline.sketched else None, baseline.reads))
         bar.step("peak memory: writing the data")
-        with Gauge(self.A, b, self.workers) as gauge:
+        with self.place.gauge(self.held, self.place.put(b), self.workers) as gauge:
             for label, solver, sketch, family, d, reads in methods:
                 bar.step(f"peak memory: {label}" + (f", {label_of(sketch)}" if sketch else ""))
                 mib, note = gauge.measure(solver, family, d, self.first_seed)
@@ -379,4 +390,5 @@ class _Study:
             "repeats": str(self.repeats),
             "first seed": str(self.first_seed),
             "baselines": ", ".join(BASELINES[name].label for name in self.baselines) or "none",
+            **self.place.settings,
         }

@@ -6,7 +6,7 @@ import functools
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ import numpy as np
 
 from ...errors import DeviceError, InvalidTypeError, MissingDependencyError
 
-__all__ = ["cupy", "launch", "on_device", "shared_bytes", "sharing", "solve_triangular", "source"]
+__all__ = [
+    "cupy", "imported", "launch", "on_device", "on_number", "shared_bytes", "sharing", "solve_triangular", "source",
+]  # fmt: skip
 
 _FOLDER = Path(__file__).parent
 _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$', re.MULTILINE)
@@ -25,6 +27,18 @@ _PLAIN_SHARED_BYTES = 48 << 10  # of a block, above which a kernel must ask firs
 def cupy() -> Any:
     """The CuPy that the caller's arrays come from; nothing here imports it."""
     return sys.modules["cupy"]
+
+
+def imported(what: str) -> Any:
+    """CuPy, imported if need be for `what`."""
+    try:
+        import cupy as xp  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{what} needs CuPy, which is not installed; run: pip install cupy-cuda12x or cupy-cuda13x, by the CUDA "
+            "version that nvidia-smi shows"
+        ) from error
+    return xp
 
 
 @functools.cache
@@ -85,13 +99,7 @@ def launch(
 
 def sharing(tensor: Any) -> Any:
     """The CuPy array that shares the memory of a torch tensor on a card."""
-    try:
-        import cupy as xp  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise MissingDependencyError(
-            "a torch tensor on a card needs CuPy, which is not installed; run: pip install cupy-cuda12x or "
-            "cupy-cuda13x, by the CUDA version that nvidia-smi shows"
-        ) from error
+    xp = imported("a torch tensor on a card")
     if "bfloat16" in str(tensor.dtype):
         raise InvalidTypeError("CuPy has no bfloat16; convert the tensor to float32: tensor.float()")
     return xp.from_dlpack(tensor.detach())
@@ -112,12 +120,17 @@ def _argument(value: Any) -> Any:
     return np.float64(value) if isinstance(value, float) else value
 
 
-@contextmanager
-def on_device(array: Any) -> Iterator[Any]:
+def on_device(array: Any) -> AbstractContextManager[Any]:
     """Work on the card that holds `array`; gives CuPy, and turns what the driver says into errors with advice."""
+    return on_number(array.device.id)
+
+
+@contextmanager
+def on_number(card: int | None) -> Iterator[Any]:
+    """`on_device` for the card of that number; None: the current one."""
     xp = cupy()
     try:
-        with xp.cuda.Device(array.device.id):
+        with xp.cuda.Device(card):
             yield xp
     except xp.cuda.memory.OutOfMemoryError as error:
         raise DeviceError(
@@ -130,5 +143,7 @@ def on_device(array: Any) -> Iterator[Any]:
         if "InsufficientDriver" in text:
             hint = "the driver is older than this CuPy needs: update it, or install the CuPy for an older CUDA"
         elif "NoDevice" in text or "NO_DEVICE" in text:
-            hint = "no card is visible: see nvidia-smi and CUDA_VISIBLE_DEVICES; numpy arrays need none"
+            hint = (
+                'no card is visible: see nvidia-smi and CUDA_VISIBLE_DEVICES; NumPy arrays need none with device="cpu"'
+            )
         raise DeviceError(f"CUDA says {text}: {hint}") from error

@@ -6,9 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from .linalg import column_exponents, condition_number, economy_svd, exponent_of, numerical_rank, times_power, triangle
+from ..kernels import on_card, on_host
+from ..linalg import (
+    cholesky,
+    column_exponents,
+    condition_number,
+    economy_svd,
+    exponent_of,
+    gram,
+    numerical_rank,
+    times_power,
+    triangle,
+    with_ridge,
+)
 
-__all__ = ["Factor"]
+__all__ = ["SURE", "Factor"]
 
 _ROOM = 400  # exponents that may be added or squared without leaving the range of float64
 
@@ -59,8 +71,8 @@ class Factor:
             sizes = (exponent_of(R, axis=0) + given)[R.any(axis=0)]
             self._e = np.full(n, sizes.max() if sizes.size else 0)
         Rs = times_power(R, given - self._e)
-        self._R: np.ndarray | None = None
-        self._shifts: dict[int, np.ndarray] = {}
+        self._R: Any = None
+        self._shifts: dict[int, Any] = {}
         if t >= n:
             s = _extreme_singular_values(Rs, tolerance) if t == n >= _MANY else None
             if s is None:
@@ -90,6 +102,17 @@ class Factor:
         else:
             self._Q, self._T, self._pivots = np.zeros((n, 0)), np.zeros((0, 0)), np.zeros(0, np.intp)
 
+    @classmethod
+    def of(cls, R: Any, tolerance: float, *, exponents: np.ndarray | None = None, scaled: bool = True) -> Factor:
+        """The factor of R, kept on the card if R is there and beyond doubt of full rank."""
+        if on_card(R):
+            from .card import CardFactor
+
+            there = CardFactor.of_full_rank(R, tolerance, exponents) if scaled else None
+            if there is not None:
+                return there
+        return cls(on_host(R), tolerance, scaled=scaled, exponents=exponents)
+
     @property
     def full(self) -> bool:
         return self._R is not None
@@ -108,7 +131,7 @@ class Factor:
         The columns of P span the row space of M, so that every PY has minimum norm.
         """
         if self._R is not None:
-            return times_power(_solve(self._R, Y), -self._e[:, None])
+            return times_power(self._solved(Y), -self._e[:, None])
         w = Y / self._s[:, None]
         y = self._Q @ _solve(self._T, w[self._pivots], transpose=True)
         return times_power(y, self._lift[:, None] - self._top)
@@ -116,7 +139,7 @@ class Factor:
     def half_transpose(self, G: np.ndarray) -> np.ndarray:
         """PᵀG, (rank, k), for G (n, k)."""
         if self._R is not None:
-            return _solve(self._R, times_power(G, -self._e[:, None]), transpose=True)
+            return self._solved(times_power(G, -self._e[:, None]), transpose=True)
         lifted = times_power(G, self._lift[:, None] - self._top)
         v = np.empty((self.rank, G.shape[1]))
         v[self._pivots] = _solve(self._T, self._Q.T @ lifted)
@@ -140,9 +163,7 @@ class Factor:
     def half_inverse(self, X: np.ndarray) -> np.ndarray:
         """P⁺X, (rank, k), for X (n, k) in the row space of M."""
         if self._R is not None:
-            Y = np.array(times_power(X, self._e[:, None]).T, order="C")
-            _kernels().multiply(self._R, Y)  # without BLAS, whose threads would spin into the next sweep
-            return Y.T
+            return self._multiplied(times_power(X, self._e[:, None]))
         y = times_power(X, self._top - self._lift[:, None])
         w = np.empty((self.rank, X.shape[1]))
         w[self._pivots] = self._T.T @ (self._Q.T @ y)
@@ -161,41 +182,55 @@ class Factor:
         if self._R is None:
             return np.linalg.norm(Y * (self._s[:, None] / np.hypot(self._s[:, None], tau)), axis=0)
         out = np.linalg.norm(Y, axis=0)
-        size = np.linalg.norm(self._R)
         for j, value in enumerate(tau):
-            if value > np.finfo(np.float64).eps * size:
-                T = self._with_shift(int(np.floor(2 * np.log2(value))))
-                u = np.array(Y[:, j : j + 1].T, order="C")
-                _kernels().multiply_transposed(self._R, u)
-                out[j] = np.linalg.norm(_solve(T, u.T, transpose=True))
+            if value > np.finfo(np.float64).eps * self.size:
+                power = int(np.floor(2 * np.log2(value)))
+                out[j] = np.linalg.norm(self._damped(power, self._multiplied(Y[:, j : j + 1], transpose=True)))
         return out
 
     def shifted_bound(self, Y: np.ndarray, tau: np.ndarray) -> np.ndarray:
         """An upper bound on `shifted`, min(‖u‖, ‖M̂ᵀu‖/τ), that needs no factorisation."""
         if self._R is None:
             return self.shifted(Y, tau)
-        U = np.array(Y.T, order="C")
-        _kernels().multiply_transposed(self._R, U)
+        U = self._multiplied(Y, transpose=True)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.fmin(np.linalg.norm(Y, axis=0), np.linalg.norm(U, axis=1) / tau)
+            return np.fmin(np.linalg.norm(Y, axis=0), np.linalg.norm(U, axis=0) / tau)
 
-    def _with_shift(self, power: int) -> np.ndarray:
+    def inverse_squares(self) -> float:
+        """‖M⁺‖_F²."""
+        return float(np.sum(np.square(self.pinv(np.eye(len(self._R if self._R is not None else self._U))))))
+
+    # -- at full rank: what is done with R where it is ----------------------------------------------------------------
+
+    def _solved(self, Y: np.ndarray, *, transpose: bool = False) -> np.ndarray:
+        """R⁻¹Y or R⁻ᵀY, R with columns at unit norm."""
+        assert self._R is not None
+        return _solve(self._R, Y, transpose=transpose)
+
+    def _multiplied(self, Y: np.ndarray, *, transpose: bool = False) -> np.ndarray:
+        """RY or RᵀY: without BLAS, whose threads would spin into the next sweep."""
+        out = np.array(Y.T, order="C")
+        (_kernels().multiply_transposed if transpose else _kernels().multiply)(self._R, out)
+        return out.T
+
+    def _damped(self, power: int, u: np.ndarray) -> np.ndarray:
+        """T⁻ᵀu for the T of `_with_shift`."""
+        return _solve(self._with_shift(power), u, transpose=True)
+
+    def _with_shift(self, power: int) -> Any:
         """The triangle of [R; τI], τ² = 2^power: by Cholesky where τ is large enough for squares to show it."""
         if power not in self._shifts:
             R, tau = self._R, 2.0 ** (power / 2)
             assert R is not None
-            if tau > 1e-5 * self.size:
-                from scipy.linalg import cholesky
-
-                T = cholesky(R.T @ R + tau**2 * np.eye(self.n), check_finite=False)
-            else:
-                T = triangle(np.vstack([R, tau * np.eye(self.n)]))
-            self._shifts[power] = np.ascontiguousarray(T)
+            T = cholesky(gram(R, tau**2)) if tau > 1e-5 * self.size else None
+            if T is None:
+                T = triangle(with_ridge(R, tau))
+            self._shifts[power] = T if on_card(T) else np.ascontiguousarray(T)
         return self._shifts[power]
 
 
 _MANY = 512  # columns from which all singular values are dear beside the sweeps
-_SURE = 0.1  # the share of the largest condition number of full rank up to which an estimate will do
+SURE = 0.1  # the share of the largest condition number of full rank up to which an estimate will do
 
 
 def _extreme_singular_values(R: np.ndarray, tolerance: float) -> np.ndarray | None:
@@ -218,11 +253,11 @@ def _extreme_singular_values(R: np.ndarray, tolerance: float) -> np.ndarray | No
             size = float(np.linalg.norm(x))
             back(R, x)
         ends.append(size)
-    return np.array([ends[0], 1 / ends[1]]) if ends[0] * ends[1] * tolerance < _SURE else None
+    return np.array([ends[0], 1 / ends[1]]) if ends[0] * ends[1] * tolerance < SURE else None
 
 
 def _kernels() -> Any:
-    from .kernels.cpu import triangular  # brings numba: only when used
+    from ..kernels.cpu import triangular  # brings numba: only when used
 
     return triangular
 

@@ -1,0 +1,7 @@
+"""M⁺ and (MᵀM)⁺ from a triangular factor of M, in host memory or on a card."""
+
+from __future__ import annotations
+
+from .host import Factor
+
+__all__ = ["Factor"]

@@ -1,0 +1,212 @@
+"""Rows in host memory swept on a card: they are copied there a block at a time, so that more fit than it can hold."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..compressed import CompressedProblem
+from ..errors import InvalidTypeError, InvalidValueError
+from ..kernels import on_host
+from ..sketches import SRHT, SketchOperator
+from ..sketches.base import Sums
+from .base import Rows, Source, check_total
+from .device import DeviceSource
+
+__all__ = ["StreamedSource"]
+
+_BLOCK_BYTES = 128 << 20  # of rows on the card at a time, twice; a copy of 2 ms
+_LEAST_BYTES = 4 << 20  # below which copies and sweeps are mostly latency
+_MOST_BYTES = 512 << 20
+_BLOCKS = 8  # that few rows are cut into: the first is copied while nothing is swept
+
+
+class StreamedSource(Source):
+    """The rows of another source, which has them in host memory, swept on the current card.
+
+    Blocks are cut by their shape alone, so results keep their bits from call to call. Memory on the card: two blocks
+    (`_BLOCK_BYTES` of rows, or twice what SA takes, at most `_MOST_BYTES`), and what a sweep over a block takes. In
+    host memory as much that is pinned, unless the rows are pinned already.
+    """
+
+    def __init__(self, host: Source) -> None:
+        from ..kernels.cuda.device import imported, on_number
+
+        xp = imported('device="cuda"')
+        with on_number(None):
+            self.card = int(xp.cuda.Device().id)
+        self.host = host
+        self.n_columns, self.dtype, self.rhs_shape = host.n_columns, host.dtype, host.rhs_shape
+        self.columns, self.intercept = host.columns, host.intercept
+        self.workers, self.row_offset = host.workers, host.row_offset
+        if host.stored is not None:
+            raise _sparse()
+
+    @property
+    def n_rows(self) -> int | None:
+        return self.host.n_rows
+
+    @property
+    def rereadable(self) -> bool:
+        return self.host.rereadable
+
+    def blocks(self) -> Iterator[Rows]:
+        return self.host.blocks()
+
+    def some_rows(self, count: int) -> np.ndarray | None:
+        return self.host.some_rows(count)
+
+    def returned(self, x: Any) -> np.ndarray:
+        return on_host(x)
+
+    def handed_out(self, problem: CompressedProblem) -> CompressedProblem:
+        return replace(problem, SA=on_host(problem.SA))
+
+    def transposed(self, b: np.ndarray | None) -> Source | None:
+        across = self.host.transposed(b)
+        return None if across is None else StreamedSource(across)
+
+    def right_hand_sides(self) -> np.ndarray:
+        return self.host.right_hand_sides()
+
+    def any_rhs(self) -> bool:
+        return self.host.any_rhs()
+
+    # -- blocks on the card -----------------------------------------------------------------------------------------
+
+    def _crossing(self, blocks: Iterator[Rows], bytes_at_a_time: int = _BLOCK_BYTES) -> Iterator[DeviceSource]:
+        """A source for each block on the card, of which nothing may be kept on the card when the next is asked for."""
+        from ..kernels.cuda.crossing import crossing
+
+        starts: deque[int] = deque()  # where the blocks that are under way begin
+
+        def pieces(settle: Callable[[], None]) -> Iterator[tuple[np.ndarray | None, ...]]:
+            for rows in _joined(blocks, settle):
+                step = self._step(rows, bytes_at_a_time)
+                for i in range(0, rows.count, max(1, step)):
+                    starts.append(rows.start + i)
+                    here = slice(i, i + step)
+                    yield rows.A[here], rows.b[here], None if rows.weight is None else rows.weight[here]
+
+        for A, b, weight in crossing(pieces, self.card, self.workers):
+            yield self._on_block(Rows(starts.popleft(), A, b, weight))
+
+    def _step(self, rows: Rows, most: int) -> int:
+        """Rows of a block: all, or a power of two, where Hadamard transforms begin."""
+        row = self.dtype.itemsize * self.n_columns
+        limit = min(most, max(_LEAST_BYTES, row * rows.count // _BLOCKS))
+        return rows.count if row * rows.count <= limit else 1 << max(6, (limit // row).bit_length() - 1)
+
+    def _on_block(self, rows: Rows) -> DeviceSource:
+        """The rows were checked on the host, so there is no look at them here, which would wait for the card."""
+        block = DeviceSource.__new__(DeviceSource)
+        block.A, block.b, block.weight, block.row_offset = rows.A, rows.b, rows.weight, rows.start
+        block.dtype, block.rhs_shape, block.n_columns = self.dtype, self.rhs_shape, self.n_columns
+        block.intercept, block.means, block.workers = self.intercept, self.means, self.workers
+        return block
+
+    # -- sweeps -----------------------------------------------------------------------------------------------------
+
+    def compress(self, S: SketchOperator) -> CompressedProblem:
+        if isinstance(S.family, SRHT):
+            raise InvalidValueError(
+                "SRHT() is one transform of all rows, and the rows are copied to the card in blocks; use BlockSRHT(), "
+                'its mergeable form, or device="cpu"'
+            )
+        return super().compress(S)
+
+    def _blocks_for(self, S: SketchOperator) -> Iterator[Rows]:
+        sketch = 2 * S.sketch_size * self.n_columns * self.dtype.itemsize
+        for block in self._crossing(self.host._blocks_for(S), min(max(_BLOCK_BYTES, sketch), _MOST_BYTES)):
+            yield Rows(block.row_offset, block.A, block.b, block.weight)
+
+    def _sums(self, S: SketchOperator, rows: Rows) -> tuple[Sums, tuple[int, int]]:
+        return self._on_block(rows)._sums(S, rows)
+
+    def _residual(self, X: np.ndarray, *, rhs: bool) -> tuple[np.ndarray, np.ndarray]:
+        squares, out = np.zeros(X.shape[1]), np.zeros(X.shape)
+        for block in self._crossing(self.host.blocks()):
+            part_squares, part = block._residual(X, rhs=rhs)
+            squares += part_squares
+            out += part
+        return squares, out
+
+    def gradient(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        squares, out = self._residual(self._as_x(X), rhs=True)
+        return (squares, out) if self.rhs_shape else (squares[0], out[:, 0])
+
+    def normal(self, P: np.ndarray) -> np.ndarray:
+        return -self._residual(np.ascontiguousarray(P, np.float64), rhs=False)[1]
+
+    def gram(self, R: Any = None) -> tuple[Any, np.ndarray]:
+        total, cross = None, np.zeros((self.n_columns, self.n_rhs))
+        for block in self._crossing(self.host.blocks()):
+            part, part_cross = block.gram(R)
+            total = part if total is None else total + part
+            cross += part_cross
+        return np.zeros((self.n_columns, self.n_columns)) if total is None else total, cross
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        parts = [on_host(block.predict(X)) for block in self._crossing(self.host.blocks())]
+        return np.concatenate(parts) if parts else np.empty((0, *self.rhs_shape), self.dtype)
+
+    def product(self, X: np.ndarray) -> np.ndarray:
+        parts = [block.product(X) for block in self._crossing(self.host.blocks())]
+        return np.concatenate(parts) if parts else np.empty((0, X.shape[1]))
+
+    def triangle(self) -> tuple[np.ndarray, int]:
+        from ..kernels.cuda.device import on_number
+
+        R, m = None, 0
+        for block in self._crossing(self.host.blocks()):
+            m += block.n_rows
+            with on_number(self.card):
+                R = block.triangle_under(R)
+        with on_number(self.card) as xp:
+            width = int(self.intercept) + self.n_columns + self.n_rhs
+            R = np.zeros((0, width)) if R is None else xp.asnumpy(R)
+        if self.intercept:
+            check_total(float(abs(R[0, 0])) if len(R) else 0.0)
+        return R, m
+
+
+def _joined(blocks: Iterator[Rows], settle: Callable[[], None]) -> Iterator[Rows]:
+    """The blocks, with small ones joined: each would cost a copy and a sweep that are mostly latency.
+
+    `settle` is called before the next is asked for, which may lie where this one did; so what is joined is copied.
+    """
+    few: list[Rows] = []
+    for rows in blocks:
+        if not isinstance(rows.A, np.ndarray):
+            raise _sparse()
+        small = rows.A.nbytes < _LEAST_BYTES
+        full = rows.A.nbytes + sum(part.A.nbytes for part in few) > _LEAST_BYTES
+        if few and (full or (few[0].weight is None) != (rows.weight is None)):
+            yield _as_one(few)
+            few = []
+        if small:
+            weight = None if rows.weight is None else rows.weight.copy()
+            few.append(rows._replace(A=rows.A.copy(), b=rows.b.copy(), weight=weight))
+        else:
+            yield rows
+        settle()
+    if few:
+        yield _as_one(few)
+
+
+def _as_one(few: list[Rows]) -> Rows:
+    if len(few) == 1:
+        return few[0]
+    weight = None if few[0].weight is None else np.concatenate([part.weight for part in few])  # type: ignore
+    return Rows(few[0].start, np.concatenate([p.A for p in few]), np.concatenate([p.b for p in few]), weight)
+
+
+def _sparse() -> InvalidTypeError:
+    return InvalidTypeError(
+        'sparse rows in host memory are not copied to the card by device="cuda"; pass cupyx.scipy.sparse.csr_matrix(A) '
+        "and cupy.asarray(b), or leave device None"
+    )
