@@ -73,12 +73,20 @@ class ndarray:
         return ndarray(~self.held)
 
 
+def _function(own: Any) -> Any:
+    def run(*a: Any, **k: Any) -> Any:
+        with np.errstate(all="ignore"):  # a card says nothing
+            return _wrapped(own(*map(_bare, a), **{name: _bare(value) for name, value in k.items()}))
+
+    return run
+
+
 def _add_operators() -> None:
     for name in ("add", "sub", "mul", "truediv", "matmul", "lt", "gt", "le", "ge"):
-        own = getattr(operator, name)
-        setattr(ndarray, f"__{name}__", lambda a, b, own=own: _wrapped(own(a.held, _bare(b))))
+        own = _function(getattr(operator, name))
+        setattr(ndarray, f"__{name}__", own)
         if name not in ("lt", "gt", "le", "ge"):
-            setattr(ndarray, f"__r{name}__", lambda a, b, own=own: _wrapped(own(_bare(b), a.held)))
+            setattr(ndarray, f"__r{name}__", lambda a, b, own=own: own(b, a))
     for name in ("iadd", "isub"):
         own = getattr(operator, name)
         setattr(ndarray, f"__{name}__", lambda a, b, own=own: ndarray(own(a.held, _bare(b))))
@@ -163,10 +171,6 @@ class RawModule:
 def _qr(array: ndarray, mode: str) -> ndarray:
     assert mode == "r"
     return ndarray(np.linalg.qr(array.held, mode="r"))
-
-
-def _function(own: Any) -> Any:
-    return lambda *a, **k: _wrapped(own(*map(_bare, a), **{name: _bare(value) for name, value in k.items()}))
 
 
 linalg_state = "ignore"
