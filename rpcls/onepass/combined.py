@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import SketchWarning, warn
-from ..factor import Factor
-from ..kernels import on_host
-from ..linalg import product, times_power, triangle
+from ..linalg import product, times_power
 from .base import Answer, OnePass, Summary, warn_if_coherent
 from .full import rank_status
+from .reduced import Reduced
 
 __all__ = ["CombinedCompressed"]
 
@@ -60,11 +59,10 @@ class CombinedCompressed(OnePass):
     """
 
     def _solve(self, summary: Summary) -> Answer:
-        n, d = summary.n, summary.d
-        T = triangle(summary.P, summary.q)[: min(n, d)]
-        factor = Factor.of(T[:, :n], summary.tolerance)
+        d = summary.d
+        reduced = Reduced(summary)
+        factor, full, partial = reduced.factor, reduced.full(), reduced.partial()
         r = factor.rank
-        full, partial = factor.pinv(on_host(T[:, n:])), factor.gram_pinv(summary.g)
         status, details = rank_status(r, summary)
         shift = summary.b - summary.a
         missed = np.linalg.norm(summary.q - product(summary.P, full), axis=0)

@@ -13,7 +13,8 @@ from ..errors import InvalidValueError, SketchWarning, warn
 from ..factor import Factor
 from ..linalg import product
 from .base import Answer, OnePass, Summary, nonnegative, warn_if_coherent
-from .full import degrees_of_freedom, rank_status, reduced
+from .full import rank_status
+from .reduced import Reduced
 
 __all__ = ["PartiallyCompressed"]
 
@@ -79,10 +80,8 @@ class PartiallyCompressed(OnePass):
         object.__setattr__(self, "ridge", nonnegative(self.ridge, "ridge"))
 
     def _solve(self, summary: Summary) -> Answer:
-        R, _, ridge = reduced(summary, self.ridge)
-        factor = Factor.of(R, summary.tolerance)
-        y = factor.gram_pinv(summary.g)
-        df = degrees_of_freedom(factor, ridge)
+        reduced = Reduced(summary, self.ridge)
+        factor, y, ridge, df = reduced.factor, reduced.partial(), reduced.ridge, reduced.degrees_of_freedom
         status, details = rank_status(factor.rank, summary)
         if self.scale != "raw" and factor.full and ridge == 0:
             warn_if_coherent(summary, factor.half, factor.rank, f"scale={self.scale!r}")
