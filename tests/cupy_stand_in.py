@@ -40,7 +40,7 @@ class ndarray:
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`.")
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("shape", "dtype", "strides", "ndim", "size", "itemsize", "nbytes"):
+        if name in ("shape", "dtype", "strides", "ndim", "size", "itemsize", "nbytes", "flags"):
             return getattr(self.held, name)
         if name == "T":
             return ndarray(self.held.T)

@@ -26,7 +26,7 @@ FULL_RANK = pytest.mark.parametrize("condition", [1.0, 1e6, 1e10, 2e12])
 def triangle_of(condition: float, n: int = 40, decades: int = 0) -> np.ndarray:
     """With that condition number, before its columns are scaled."""
     rng = np.random.default_rng(1)
-    R = np.linalg.qr(matrix("gaussian", 3 * n, n, rng, condition=condition), mode="r")
+    R: np.ndarray = np.linalg.qr(matrix("gaussian", 3 * n, n, rng, condition=condition), mode="r")
     return R * 10.0 ** np.linspace(-decades, decades, n)[rng.permutation(n)]
 
 
@@ -83,7 +83,7 @@ def test_what_may_not_be_of_full_rank_is_left_to_the_host(xp: Any) -> None:
     R = triangle_of(10.0)
     lost, near, zero = R.copy(), triangle_of(2e15), R.copy()
     lost[:, 7], zero[:, 7] = lost[:, 6], 0.0
-    lost = np.linalg.qr(lost, mode="r")
+    lost = np.asarray(np.linalg.qr(lost, mode="r"))
     for held in (lost, near, zero, R[:20], R * 1e-120):
         factor, host = Factor.of(xp.asarray(held), 15 * EPS), Factor(held, 15 * EPS)
         assert type(factor) is Factor and factor.rank == host.rank
@@ -141,7 +141,7 @@ def test_one_pass_solvers(xp: Any, solver: Any, condition: float, intercept: boo
     A = A - A.mean(axis=0) * intercept
     difference = np.linalg.norm(A @ (on_host(got.x) - expected.x), axis=0)
     assert np.all(difference <= max(1e-9, 100 * EPS * condition) * np.linalg.norm(A @ expected.x, axis=0))
-    assert 0.8 < got.condition / expected.condition < 1.2
+    assert got.condition is not None and np.isclose(got.condition, expected.condition, rtol=0.2)
     for name in ("residual_norm_estimate", "rho", "mu", "residual_norm"):
         mine, theirs = getattr(got, name), getattr(expected, name)
         assert (mine is None) == (theirs is None) and (mine is None or np.allclose(mine, theirs, rtol=1e-6)), name
@@ -153,8 +153,8 @@ def test_fewer_sketch_rows_than_columns_and_a_column_of_zeros(xp: Any, solver: A
     A, b = problem()
     A[:, 5] = 0.0
     for size in (40, 200):
-        got, expected = (rpcls.lstsq(*held, solver, sketch_size=size, rng=0)
-                         for held in ((xp.asarray(A), xp.asarray(b)), (A, b)))  # fmt: skip
+        got = rpcls.lstsq(xp.asarray(A), xp.asarray(b), solver, sketch_size=size, rng=0)
+        expected = rpcls.lstsq(A, b, solver, sketch_size=size, rng=0)
         assert got.status is expected.status and got.rank == expected.rank and float(got.x[5]) == 0.0
         assert np.allclose(on_host(got.x), expected.x, rtol=0, atol=1e-9 * np.linalg.norm(expected.x))
 
@@ -191,7 +191,8 @@ def test_no_matrix_comes_to_the_host(stand_in: Any, monkeypatch: pytest.MonkeyPa
         rpcls.SketchAndPrecondition("gram"), rpcls.SketchAndPrecondition("cg"),
     ):  # fmt: skip
         copied.clear()
-        rpcls.lstsq(*held, solver, **({} if isinstance(solver, rpcls.NormalEquations) else {"rng": 0}))
+        more: dict[str, Any] = {} if isinstance(solver, rpcls.NormalEquations) else {"rng": 0}
+        rpcls.lstsq(*held, solver, **more)
         assert copied and all(min(shape) < 8 for shape in copied if len(shape) == 2), (solver, copied)
 
 

@@ -48,7 +48,7 @@ class PartiallyCompressed(OnePass):
 
     Notes
     -----
-    QR of the sketch, 2dn² flops, and the singular values of R, 8n³/3 flops; memory dn float64. `rank`, `condition` and
+    Factorised as in `FullyCompressed`, at 2dn² + 8n³/3 flops; memory dn float64. `rank`, `condition` and
     the status SKETCH_RANK_DEFICIENT are as in `FullyCompressed`; x is then (SAᵀSA)⁺Aᵀb.
 
     Guarantee: if |‖Sy‖² − ‖y‖²| ≤ ε‖y‖² on range(A), the raw x has ‖A(x − x*)‖ ≤ ε/(1 − ε)·‖Ax*‖.

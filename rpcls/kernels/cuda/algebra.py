@@ -204,4 +204,4 @@ def extreme_singular_values(R: Any, X: Any) -> np.ndarray:
 def eigenvectors(G: Any) -> tuple[np.ndarray, Any]:
     """Eigenvalues, on the host, and eigenvectors of a symmetric G, largest first."""
     values, V = cupy().linalg.eigh(G)
-    return cupy().asnumpy(values)[::-1].copy(), V[:, ::-1]
+    return cupy().asnumpy(values)[::-1].copy(), cupy().ascontiguousarray(V[:, ::-1])
