@@ -17,6 +17,8 @@ from rpcls.factor.card import CardFactor
 from rpcls.kernels import on_card, on_host
 from rpcls.linalg import cholesky_solver, scaled_cholesky, triangle
 from rpcls.ridge import GramRidge, SingularRidge
+from rpcls.sources import device as sources_device
+from rpcls.sources import source_of
 
 EPS = 2.0**-52
 M, N = 1200, 70
@@ -179,6 +181,36 @@ def test_ridge_weights_and_intercept_at_full_accuracy(xp: Any, route: Any, ridge
     expected = rpcls.lstsq(A, b, rpcls.Direct(ridge), sample_weight=w, intercept=True)
     got = rpcls.lstsq(xp.asarray(A), xp.asarray(b), solver, sample_weight=xp.asarray(w), intercept=True)
     assert np.allclose(on_host(got.x), expected.x, rtol=0, atol=1e-10 * np.linalg.norm(expected.x))
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_refinement_makes_up_for_the_squared_condition_number(xp: Any, k: int) -> None:
+    A, _ = problem(5e3)
+    X = np.random.default_rng(0).standard_normal((N, k))
+    summary = rpcls.compress(xp.asarray(A), xp.asarray(A @ X), sketch_size=4 * N, rng=0)
+    got = summary.solve(rpcls.FullyCompressed())
+    assert np.abs(on_host(got.x) - X).max() < 1e-11
+    SA = on_host(summary.SA)
+    for ridge in (0.0, 1e-3):
+        y = on_host(summary.solve(rpcls.PartiallyCompressed("raw", ridge=ridge)).x)
+        rest = summary.Atb - SA.T @ (SA @ y) - ridge * y
+        assert np.abs(rest).max() <= 1e-12 * np.linalg.norm(SA, 2) ** 2 * np.linalg.norm(y)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("order", ["C", "F", "strided"])
+def test_gram_matrices_are_summed_over_blocks(xp: Any, monkeypatch: pytest.MonkeyPatch, dtype: Any, order: str) -> None:
+    monkeypatch.setattr(sources_device, "_CACHED_BYTES", 1)
+    A, b = (part.astype(dtype) for part in problem())
+    R = triangle_of(10.0, N)
+    held = xp.asarray(np.repeat(A, 2, axis=1))[:, ::2] if order == "strided" else xp.asarray(A)
+    source = source_of(xp.asfortranarray(held) if order == "F" else held, xp.asarray(b))
+    W = A.astype(np.float64) @ np.linalg.inv(R)
+    for held, expected in ((None, A.astype(np.float64)), (R, W), (xp.asarray(R), W)):
+        M, z = source.gram(held)
+        assert on_card(M) and isinstance(z, np.ndarray)
+        assert np.allclose(on_host(M), expected.T @ expected, rtol=1e-10, atol=1e-10)
+        assert np.allclose(z[:, 0], expected.T @ b.astype(np.float64), rtol=1e-10, atol=1e-10)
 
 
 def test_no_matrix_comes_to_the_host(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,8 +36,9 @@ class CombinedCompressed(OnePass):
     Plugged in are ‖SAx_full − Sb‖²·d/(d − r) for ‖b − Ax*‖², and max((Aᵀb)ᵀx_full, 0) for ‖Ax*‖². At n = 50 that is
     within 3 % of the best w; at n ≈ 10, d = 1.5n and far more noise than signal it can double the squared error.
 
-    One factorisation, as in `FullyCompressed`, at its cost. `rank`, `condition` and the status SKETCH_RANK_DEFICIENT are
-    as in `FullyCompressed`. `residual_norm_estimate` is the root of the estimates of ‖b − Ax*‖² + FH/(F + H); None unless d > r + 1.
+    One factorisation, as in `FullyCompressed`, at its cost. `rank`, `condition` and the status
+    SKETCH_RANK_DEFICIENT are as there. `residual_norm_estimate` is the root of the estimates of ‖b − Ax*‖² +
+    FH/(F + H); None unless d > r + 1.
 
     References
     ----------
