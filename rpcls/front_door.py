@@ -62,8 +62,8 @@ def compress(
     Parameters
     ----------
     A : (m, n) array_like, sparse matrix or table, RowBlocks, or iterator of (A_block, b_block)
-        CuPy arrays and matrices of cupyx.scipy.sparse stay on their card, b and sample_weight with them; the summary is
-        in host memory, x on the card.
+        CuPy arrays and matrices of cupyx.scipy.sparse stay on their card, b and sample_weight with them; SA and its
+        factors too, x on the card.
         Arrays and memory maps of float32 or float64, in any memory order, are used without a copy. Integers, booleans
         and the other byte order are used as floats, a block of rows at a time: float32 as such, all else as float64.
         SciPy sparse matrices of any form stay sparse; all but CSR of floats, sorted and without repeated entries, are

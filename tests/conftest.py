@@ -8,12 +8,15 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 for library in ("OPENBLAS", "MKL", "OMP"):  # read when the library is loaded, so before NumPy
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 os.environ["RPCLS_RATES"] = os.path.join(os.path.dirname(__file__), "none")  # plans by the committed table
 
+import cupy_stand_in  # noqa: E402
 import pytest  # noqa: E402
+from host_cuda import needs_compiler  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
 from rpcls.kernels import lanes  # noqa: E402
@@ -43,3 +46,24 @@ def load() -> Iterator[Callable[[str], ModuleType]]:
     for name in set(sys.modules) - before:
         if (getattr(sys.modules[name], "__file__", None) or "").startswith(folder):
             del sys.modules[name]
+
+
+@pytest.fixture(params=[pytest.param("stand-in", marks=needs_compiler), pytest.param("cupy", marks=pytest.mark.gpu)])
+def xp(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """CuPy: the stand-in, and with `pytest -m gpu` the real one."""
+    if request.param == "stand-in":
+        with cupy_stand_in.imported(monkeypatch) as stand_in:
+            yield stand_in
+        return
+    cupy = pytest.importorskip("cupy", reason="needs CuPy, which is not installed")
+    try:
+        cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        pytest.skip(f"needs an NVIDIA GPU: {error}")
+    yield cupy
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    with cupy_stand_in.imported(monkeypatch) as module:
+        yield module

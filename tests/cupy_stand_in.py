@@ -52,7 +52,7 @@ class ndarray:
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`.")
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("shape", "dtype", "strides", "ndim", "size", "itemsize", "nbytes"):
+        if name in ("shape", "dtype", "strides", "ndim", "size", "itemsize", "nbytes", "flags"):
             return getattr(self.array, name)
         if name == "T":
             return ndarray(self.array.T)
@@ -92,13 +92,21 @@ class ndarray:
         return ndarray(~self.held)
 
 
+def _function(own: Any) -> Any:
+    def run(*a: Any, **k: Any) -> Any:
+        with np.errstate(all="ignore"):  # a card says nothing
+            return _wrapped(own(*map(_bare, a), **{name: _bare(value) for name, value in k.items()}))
+
+    return run
+
+
 def _add_operators() -> None:
     plain = ("add", "sub", "mul", "truediv", "floordiv", "mod", "rshift", "matmul")
     for name in (*plain, "lt", "gt", "le", "ge"):
-        own = getattr(operator, name)
-        setattr(ndarray, f"__{name}__", lambda a, b, own=own: _wrapped(own(a.held, _bare(b))))
+        own = _function(getattr(operator, name))
+        setattr(ndarray, f"__{name}__", own)
         if name in plain:
-            setattr(ndarray, f"__r{name}__", lambda a, b, own=own: _wrapped(own(_bare(b), a.held)))
+            setattr(ndarray, f"__r{name}__", lambda a, b, own=own: own(b, a))
     for name in ("iadd", "isub"):
         own = getattr(operator, name)
         setattr(ndarray, f"__{name}__", lambda a, b, own=own: ndarray(own(a.held, _bare(b))))
@@ -206,10 +214,6 @@ class RawModule:
 def _qr(array: ndarray, mode: str) -> ndarray:
     assert mode == "r"
     return ndarray(np.linalg.qr(array.held, mode="r"))
-
-
-def _function(own: Any) -> Any:
-    return lambda *a, **k: _wrapped(own(*map(_bare, a), **{name: _bare(value) for name, value in k.items()}))
 
 
 linalg_state = "ignore"

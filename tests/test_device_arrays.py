@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import cupy_stand_in
 import numpy as np
 import pytest
-from host_cuda import needs_compiler
 from market import FAMILIES, OTHER_FAMILIES
 from support import matrix
 
@@ -27,26 +25,6 @@ from rpcls.sources import source_of
 M, N = 420, 9
 FIELDS = ("SA", "Sb", "S1", "Atb", "btb", "column_norms", "column_sums", "b_sum", "weight")
 SWEPT = {**FAMILIES, **{name: OTHER_FAMILIES[name] for name in ("srht", "rows", "rows, with replacement")}}
-
-
-@pytest.fixture(params=[pytest.param("stand-in", marks=needs_compiler), pytest.param("cupy", marks=pytest.mark.gpu)])
-def xp(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    if request.param == "stand-in":
-        with cupy_stand_in.imported(monkeypatch) as stand_in:
-            yield stand_in
-        return
-    cupy = pytest.importorskip("cupy", reason="needs CuPy, which is not installed")
-    try:
-        cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        pytest.skip(f"needs an NVIDIA GPU: {error}")
-    yield cupy
-
-
-@pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    with cupy_stand_in.imported(monkeypatch) as module:
-        yield module
 
 
 def problem(dtype: Any = np.float64, k: int | None = None, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .host import Factor
+from .host import SQUARED, Factor
 
-__all__ = ["Factor"]
+__all__ = ["SQUARED", "Factor"]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels.cuda import algebra
-from ..linalg import column_norms, condition_number
+from ..linalg import column_norms, condition_number, times_power
 from .host import SURE, Factor
 
 __all__ = ["CardFactor"]
@@ -54,6 +54,12 @@ class CardFactor(Factor):
         if not s[0] * tolerance < SURE * s[1]:
             return None
         return cls(R, X, own if exponents is None else own + exponents, s)
+
+    def gram_pinv(self, g: np.ndarray) -> np.ndarray:
+        if self.condition > _BY_INVERSE:
+            return super().gram_pinv(g)
+        e = -self._e[:, None]
+        return times_power(algebra.gram_solved(self._R, self._X, times_power(g, e)), e)
 
     def inverse_squares(self) -> float:
         return float(np.sum(np.square(np.ldexp(column_norms(self._X.T), -self._e))))

@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import ConvergenceWarning, InvalidTypeError, warn
 from ..factor import Factor
 from ..kernels import on_host
-from ..linalg import rank_tolerance, scaled_cholesky
+from ..linalg import rank_tolerance
 from ..sketches import CountSketch
 from ..solution import Solution, Status
 from .by_gram import refine
@@ -145,9 +145,4 @@ def _factor(M: Any, dtype: Any, norms: Any) -> Factor | None:
         return None
     if not np.all(squares > 4096 * np.finfo(np.float64).eps * np.square(norms)):
         return None
-    found = scaled_cholesky(M)
-    if found is None:
-        return None
-    R, e = found
-    factor = Factor.of(R, max(rank_tolerance(dtype), 1 / _SEEN), exponents=e)
-    return factor if factor.full else None
+    return Factor.by_cholesky(M, max(rank_tolerance(dtype), 1 / _SEEN), math.inf)

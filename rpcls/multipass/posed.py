@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..factor import Factor
+from ..factor import SQUARED, Factor
 from ..kernels import on_card, on_host
 from ..linalg import (
     as_float64,
     gram,
     product,
-    scaled_cholesky,
     times_power,
     triangle,
     with_penalty,
@@ -33,7 +32,6 @@ __all__ = ["Posed", "extreme", "start"]
 FINE = 2  # backward error, in rounding units, that is as good as any
 NEAR = 10  # and one that will do where refinement gains no more
 _MANY = 512  # columns from which the QR factorisation of the sketch costs more than a few sweeps
-_SQUARED = 1e4  # condition number up to which a Gram matrix serves to precondition
 _LOST = 1000  # rounding units: what Aᵀr has in directions that A lacks to its numerical rank stays well below
 
 
@@ -237,11 +235,5 @@ def _by_cholesky(SA: Any, Sb: np.ndarray, ridge: float, tolerance: float) -> tup
 
     The digits that it does lose are those of the start and of the preconditioner, not of the answer.
     """
-    found = scaled_cholesky(gram(SA, ridge))
-    if found is None:
-        return None
-    R, e = found
-    factor = Factor.of(R, tolerance, exponents=e)
-    if not (factor.full and factor.condition <= _SQUARED):
-        return None
-    return factor, factor.gram_pinv(product(SA, Sb, transpose=True))
+    factor = Factor.by_cholesky(gram(SA, ridge), tolerance, SQUARED)
+    return factor and (factor, factor.gram_pinv(product(SA, Sb, transpose=True)))

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import SketchWarning, warn
-from ..factor import Factor
-from ..kernels import on_host
-from ..linalg import product, times_power, triangle
+from ..linalg import product, times_power
 from .base import Answer, OnePass, Summary, warn_if_coherent
 from .full import rank_status
+from .reduced import Reduced
 
 __all__ = ["CombinedCompressed"]
 
@@ -37,9 +36,9 @@ class CombinedCompressed(OnePass):
     Plugged in are ‖SAx_full − Sb‖²·d/(d − r) for ‖b − Ax*‖², and max((Aᵀb)ᵀx_full, 0) for ‖Ax*‖². At n = 50 that is
     within 3 % of the best w; at n ≈ 10, d = 1.5n and far more noise than signal it can double the squared error.
 
-    One QR of [SA Sb], 2d(n + k)n flops, and the singular values of R, 8n³/3. `rank`, `condition` and the status
-    SKETCH_RANK_DEFICIENT are as in `FullyCompressed`. `residual_norm_estimate` is the root of the estimates of
-    ‖b − Ax*‖² + FH/(F + H); None unless d > r + 1.
+    One factorisation, as in `FullyCompressed`, at its cost. `rank`, `condition` and the status
+    SKETCH_RANK_DEFICIENT are as there. `residual_norm_estimate` is the root of the estimates of ‖b − Ax*‖² +
+    FH/(F + H); None unless d > r + 1.
 
     References
     ----------
@@ -60,11 +59,10 @@ class CombinedCompressed(OnePass):
     """
 
     def _solve(self, summary: Summary) -> Answer:
-        n, d = summary.n, summary.d
-        T = triangle(summary.P, summary.q)[: min(n, d)]
-        factor = Factor.of(T[:, :n], summary.tolerance)
+        d = summary.d
+        reduced = Reduced(summary)
+        factor, full, partial = reduced.factor, reduced.full(), reduced.partial()
         r = factor.rank
-        full, partial = factor.pinv(on_host(T[:, n:])), factor.gram_pinv(summary.g)
         status, details = rank_status(r, summary)
         shift = summary.b - summary.a
         missed = np.linalg.norm(summary.q - product(summary.P, full), axis=0)

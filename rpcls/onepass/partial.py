@@ -13,7 +13,8 @@ from ..errors import InvalidValueError, SketchWarning, warn
 from ..factor import Factor
 from ..linalg import product
 from .base import Answer, OnePass, Summary, nonnegative, warn_if_coherent
-from .full import degrees_of_freedom, rank_status, reduced
+from .full import rank_status
+from .reduced import Reduced
 
 __all__ = ["PartiallyCompressed"]
 
@@ -47,7 +48,7 @@ class PartiallyCompressed(OnePass):
 
     Notes
     -----
-    QR of the sketch, 2dn² flops, and the singular values of R, 8n³/3 flops; memory dn float64. `rank`, `condition` and
+    Factorised as in `FullyCompressed`, at 2dn² + 8n³/3 flops; memory dn float64. `rank`, `condition` and
     the status SKETCH_RANK_DEFICIENT are as in `FullyCompressed`; x is then (SAᵀSA)⁺Aᵀb.
 
     Guarantee: if |‖Sy‖² − ‖y‖²| ≤ ε‖y‖² on range(A), the raw x has ‖A(x − x*)‖ ≤ ε/(1 − ε)·‖Ax*‖.
@@ -79,10 +80,8 @@ class PartiallyCompressed(OnePass):
         object.__setattr__(self, "ridge", nonnegative(self.ridge, "ridge"))
 
     def _solve(self, summary: Summary) -> Answer:
-        R, _, ridge = reduced(summary, self.ridge)
-        factor = Factor.of(R, summary.tolerance)
-        y = factor.gram_pinv(summary.g)
-        df = degrees_of_freedom(factor, ridge)
+        reduced = Reduced(summary, self.ridge)
+        factor, y, ridge, df = reduced.factor, reduced.partial(), reduced.ridge, reduced.degrees_of_freedom
         status, details = rank_status(factor.rank, summary)
         if self.scale != "raw" and factor.full and ridge == 0:
             warn_if_coherent(summary, factor.half, factor.rank, f"scale={self.scale!r}")

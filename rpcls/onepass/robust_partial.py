@@ -60,9 +60,9 @@ class RobustPartiallyCompressed(Robust):
     as every robust solution with one of these μ. One sweep over 8k vectors gives AᵀA on the span, the residual norm
     and the certificate in `error_estimate`. `rho` and `mu` are those of the best single candidate.
 
-    Cost: SAᵀSA and its tridiagonal form, dn² + 4n³/3 flops, if that is certified to lose nothing: the optimality
-    conditions, evaluated with SA itself, hold to 1e-10. Otherwise QR of SA and SVD of R, 2dn² + 20n³. Then O(n) for
-    each value of μ tried. Memory dn + 3n² float64.
+    Cost: SAᵀSA and its tridiagonal form (on a card its eigenvectors), dn² + 4n³/3 flops, if that is certified to lose
+    nothing: the optimality conditions, evaluated with SA itself, hold to 1e-10. Otherwise QR of SA and SVD of R,
+    2dn² + 20n³. Then O(n) for each value of μ tried. Memory dn + 3n² float64.
 
     Guarantee: if |‖SAx‖ − ‖Ax‖| ≤ ρ‖x‖ for all x, ‖A(x − x*)‖² ≤ 4ρ‖x*‖‖Ax*‖ + 4ρ²‖x*‖², whatever d, rank and
     condition. For "loo" none; in simulations with n = 120 its error is 1.03 times that of the best ρ in the median and

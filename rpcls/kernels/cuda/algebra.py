@@ -21,6 +21,7 @@ __all__ = [
     "extreme_singular_values",
     "extremes",
     "gram",
+    "gram_solved",
     "inverse",
     "ldexp",
     "less_outer",
@@ -175,11 +176,19 @@ def solved(R: Any, X: Any, Y: np.ndarray, *, transpose: bool = False) -> np.ndar
 
     The correction makes it as accurate, as long as the condition number of R is far below 1/ε.
     """
-    if transpose:
-        R, X = R.T, X.T
     y = _vectors(Y)
+    return _down(_corrected(R.T, X.T, y) if transpose else _corrected(R, X, y))
+
+
+@_there
+def gram_solved(R: Any, X: Any, G: np.ndarray) -> np.ndarray:
+    """R⁻¹R⁻ᵀG, as `solved`."""
+    return _down(_corrected(R, X, _corrected(R.T, X.T, _vectors(G))))
+
+
+def _corrected(R: Any, X: Any, y: Any) -> Any:
     z = X @ y
-    return _down(z + X @ (y - R @ z))
+    return z + X @ (y - R @ z)
 
 
 @_there
@@ -204,4 +213,4 @@ def extreme_singular_values(R: Any, X: Any) -> np.ndarray:
 def eigenvectors(G: Any) -> tuple[np.ndarray, Any]:
     """Eigenvalues, on the host, and eigenvectors of a symmetric G, largest first."""
     values, V = cupy().linalg.eigh(G)
-    return cupy().asnumpy(values)[::-1].copy(), V[:, ::-1]
+    return cupy().asnumpy(values)[::-1].copy(), cupy().ascontiguousarray(V[:, ::-1])

@@ -1,0 +1,279 @@
+"""Factorisations on the card that holds the rows: what the host's give, and no matrix comes back."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from oracles import exact_backward_error
+from support import matrix
+
+import rpcls
+from rpcls.factor import Factor
+from rpcls.factor.card import CardFactor
+from rpcls.kernels import on_card, on_host
+from rpcls.linalg import cholesky_solver, scaled_cholesky, triangle
+from rpcls.ridge import GramRidge, SingularRidge
+from rpcls.sources import device as sources_device
+from rpcls.sources import source_of
+
+EPS = 2.0**-52
+M, N = 1200, 70
+FULL_RANK = pytest.mark.parametrize("condition", [1.0, 1e6, 1e10, 2e12])
+
+
+def triangle_of(condition: float, n: int = 40, decades: int = 0) -> np.ndarray:
+    """With that condition number, before its columns are scaled."""
+    rng = np.random.default_rng(1)
+    R = np.asarray(np.linalg.qr(matrix("gaussian", 3 * n, n, rng, condition=condition), mode="r"))
+    return R * 10.0 ** np.linspace(-decades, decades, n)[rng.permutation(n)]
+
+
+def problem(condition: float = 10.0, k: int | None = None, noise: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(3)
+    A = 3 * matrix("coherent", M, N, rng, condition=condition)
+    b = A @ rng.standard_normal((N, k or 1)) + noise * rng.standard_normal((M, k or 1)) / np.sqrt(M)
+    return A, b if k else b[:, 0]
+
+
+# -- factors ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("condition", [1.0, 1e6, 1e10, 2e12, None])
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("decades", [0, 9])
+def test_solves_are_as_accurate_as_substitution(xp: Any, condition: float | None, k: int, decades: int) -> None:
+    R = triangle_of(condition or 1.0, decades=decades)
+    if condition is None:  # of rows that are not graded, so that the inverse alone would lose its digits
+        R = np.triu(np.random.default_rng(1).standard_normal((40, 40)))
+        condition = 1e10
+    factor, host = Factor.of(xp.asarray(R), 15 * EPS), Factor(R, 15 * EPS)
+    assert isinstance(factor, CardFactor) and factor.full and factor.rank == 40 and on_card(factor.triangle)
+    assert np.array_equal(factor.exponents, host.exponents) and 0.8 < factor.condition / host.condition < 1.2
+    assert np.isclose(factor.size, host.size) and 0.8 < factor.norm / host.norm < 1.2
+    V = np.random.default_rng(0).standard_normal((40, k))
+    scales = 2.0 ** -factor.exponents[:, None]
+    R = R * scales[:, 0]
+    for Y in (V, R @ V, R.T @ V):  # solutions as large as the condition number, and of size one
+        for T, X in ((R, factor.half(Y) / scales), (R.T, factor.half_transpose(Y / scales))):
+            assert np.all(np.linalg.norm(T @ X - Y, axis=0) <= 40 * EPS * host.norm * np.linalg.norm(X, axis=0))
+        X = factor.gram_pinv(Y / scales) / scales
+        back = host.half_transpose(Y / scales)
+        assert np.all(np.linalg.norm(R @ X - back, axis=0) <= 400 * EPS * condition * np.linalg.norm(back, axis=0))
+    assert np.allclose(factor.half_inverse(V * scales), R @ V, rtol=0, atol=40 * EPS * host.norm * np.linalg.norm(V))
+
+
+@FULL_RANK
+def test_everything_else_is_what_the_host_gives(xp: Any, condition: float) -> None:
+    R = triangle_of(condition, decades=2)
+    factor, host = Factor.of(xp.asarray(R), 15 * EPS), Factor(R, 15 * EPS)
+    assert np.allclose(on_host(factor.triangle), R, rtol=1e-15)
+    rng = np.random.default_rng(0)
+    Y, Z = rng.standard_normal((40, 3)), rng.standard_normal((50, 3))
+    for tau in (np.array([1.0, 1e-3, 1e-7]), np.array([1e-9, 0.0, 30.0])):
+        assert np.allclose(factor.shifted(Y, tau), host.shifted(Y, tau), rtol=1e-6)
+        assert np.allclose(factor.shifted_bound(Y, tau), host.shifted_bound(Y, tau), rtol=1e-12)
+    loose = max(1e-12, 40 * EPS * condition)
+    for name, argument in (("pinv", Z), ("half", Y), ("half_transpose", Y)):
+        mine, theirs = getattr(factor, name)(argument), getattr(host, name)(argument)
+        assert np.allclose(mine, theirs, rtol=0, atol=loose * np.abs(theirs).max()), name
+    assert np.isclose(factor.inverse_squares(), host.inverse_squares(), rtol=loose)
+    assert not factor.missed(Y).any()
+
+
+def test_what_may_not_be_of_full_rank_is_left_to_the_host(xp: Any) -> None:
+    R = triangle_of(10.0)
+    lost, near, zero = R.copy(), triangle_of(2e15), R.copy()
+    lost[:, 7], zero[:, 7] = lost[:, 6], 0.0
+    lost = np.asarray(np.linalg.qr(lost, mode="r"))
+    for held in (lost, near, zero, R[:20], R * 1e-120):
+        factor, host = Factor.of(xp.asarray(held), 15 * EPS), Factor(held, 15 * EPS)
+        assert type(factor) is Factor and factor.rank == host.rank
+    assert type(Factor.of(xp.asarray(R), 15 * EPS, scaled=False)) is Factor
+    assert type(Factor.of(R, 15 * EPS)) is Factor
+
+
+def test_a_gram_matrix_that_is_not_positive_definite_has_no_factor(xp: Any) -> None:
+    G = np.diag([1.0, 2.0, -1e-3, 4.0])
+    assert scaled_cholesky(xp.asarray(G)) is None and cholesky_solver(xp.asarray(G)) is None
+    solve = cholesky_solver(xp.asarray(np.abs(G)))
+    assert solve is not None and np.allclose(solve(np.ones((4, 2))), 1 / np.abs(np.diag(G))[:, None])
+
+
+def test_a_triangle_stays_where_its_first_block_is(xp: Any) -> None:
+    rng = np.random.default_rng(0)
+    P, q = rng.standard_normal((30, 5)), rng.standard_normal((30, 2))
+    T, expected = triangle(xp.asarray(P), q), triangle(P, q)
+    assert on_card(T) and np.allclose(np.abs(on_host(T)), np.abs(expected))
+
+
+def test_the_ridge_path_by_eigenvectors(xp: Any) -> None:
+    A, _ = problem()
+    h = A.T @ np.random.default_rng(0).standard_normal((M, 2))
+    mine, theirs = GramRidge.of(xp.asarray(A), h), GramRidge.of(A, h)
+    assert isinstance(mine, SingularRidge) and on_card(mine.V) and not mine.certified and theirs is not None
+    assert np.allclose(mine.s, theirs.s) and np.allclose(np.abs(mine.c), np.abs(theirs.c))
+    assert np.isclose(mine.condition, theirs.condition)
+    for mu in (np.zeros(2), np.array([1e-3, 1.0])):
+        assert np.allclose(mine.at(mu), theirs.at(mu), rtol=1e-9, atol=1e-9 * np.abs(theirs.at(mu)).max())
+    assert np.allclose(np.linalg.norm(A @ mine.half(np.eye(N)[:, :3]), axis=0), 1)
+    assert GramRidge.of(xp.asarray(problem(1e9)[0]), h) is None and GramRidge.of(xp.asarray(A[:, :30]), h[:30]) is None
+
+
+# -- solvers ----------------------------------------------------------------------------------------------------------
+
+ONE_PASS = [
+    rpcls.FullyCompressed(), rpcls.FullyCompressed(0.3), rpcls.PartiallyCompressed(),
+    rpcls.PartiallyCompressed(ridge=0.3), rpcls.CombinedCompressed(), rpcls.RobustFullyCompressed(),
+    rpcls.RobustFullyCompressed(0.05), rpcls.RobustPartiallyCompressed(), rpcls.RobustPartiallyCompressed("cover"),
+    rpcls.RobustPartiallyCompressed(0.1), rpcls.RobustPartiallyCompressed(0.0),
+    rpcls.RobustPartiallyCompressed("sweep"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("solver", ONE_PASS, ids=str)
+@pytest.mark.parametrize("condition", [10.0, 1e6])
+@pytest.mark.parametrize("intercept", [False, True])
+def test_one_pass_solvers(xp: Any, solver: Any, condition: float, intercept: bool) -> None:
+    A, b = problem(condition, 2)
+    A = A + 0.5 * intercept
+    settings: dict[str, Any] = {"sketch_size": 4 * N, "rng": 0, "intercept": intercept}
+    got, expected = rpcls.lstsq(xp.asarray(A), xp.asarray(b), solver, **settings), rpcls.lstsq(A, b, solver, **settings)
+    assert on_card(got.x) and got.status is expected.status and got.rank == expected.rank
+    A = A - A.mean(axis=0) * intercept
+    difference = np.linalg.norm(A @ (on_host(got.x) - expected.x), axis=0)
+    assert np.all(difference <= max(1e-9, 100 * EPS * condition) * np.linalg.norm(A @ expected.x, axis=0))
+    assert got.condition and expected.condition and np.isclose(got.condition, expected.condition, rtol=0.2)
+    for name in ("residual_norm_estimate", "rho", "mu", "residual_norm"):
+        mine, theirs = getattr(got, name), getattr(expected, name)
+        assert (mine is None) == (theirs is None) and (mine is None or np.allclose(mine, theirs, rtol=1e-6)), name
+
+
+@pytest.mark.parametrize("solver", ["full", "partial", "combined", rpcls.RobustPartiallyCompressed()], ids=str)
+@pytest.mark.filterwarnings("ignore")
+def test_fewer_sketch_rows_than_columns_and_a_column_of_zeros(xp: Any, solver: Any) -> None:
+    A, b = problem()
+    A[:, 5] = 0.0
+    for size in (40, 200):
+        got = rpcls.lstsq(xp.asarray(A), xp.asarray(b), solver, sketch_size=size, rng=0)
+        expected = rpcls.lstsq(A, b, solver, sketch_size=size, rng=0)
+        assert got.status is expected.status and got.rank == expected.rank and float(got.x[5]) == 0.0
+        assert np.allclose(on_host(got.x), expected.x, rtol=0, atol=1e-9 * np.linalg.norm(expected.x))
+
+
+@pytest.mark.parametrize("route", ["gram", "cg"])
+@pytest.mark.parametrize("condition", [1.0, 1e6, 1e10, 1e13])
+@pytest.mark.parametrize("noise", [1e-6, 1.0])
+def test_full_accuracy_at_every_condition(xp: Any, route: Any, condition: float, noise: float) -> None:
+    A, b = problem(condition, noise=noise)
+    solver = rpcls.SketchAndPrecondition(route)
+    got, expected = rpcls.lstsq(xp.asarray(A), xp.asarray(b), solver), rpcls.lstsq(A, b, solver)
+    assert got.status is expected.status and got.details == expected.details and got.sweeps <= expected.sweeps + 4
+    assert exact_backward_error(A, b, on_host(got.x)) <= 4 * EPS
+
+
+@pytest.mark.parametrize("route", ["gram", "cg"])
+@pytest.mark.parametrize("ridge", [0.0, 1e-4])
+def test_ridge_weights_and_intercept_at_full_accuracy(xp: Any, route: Any, ridge: float) -> None:
+    A, b = problem(1e5)
+    w = np.random.default_rng(1).random(M)
+    solver = rpcls.SketchAndPrecondition(route, ridge=ridge)
+    expected = rpcls.lstsq(A, b, rpcls.Direct(ridge), sample_weight=w, intercept=True)
+    got = rpcls.lstsq(xp.asarray(A), xp.asarray(b), solver, sample_weight=xp.asarray(w), intercept=True)
+    assert np.allclose(on_host(got.x), expected.x, rtol=0, atol=1e-10 * np.linalg.norm(expected.x))
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_refinement_makes_up_for_the_squared_condition_number(xp: Any, k: int) -> None:
+    A, _ = problem(5e3)
+    X = np.random.default_rng(0).standard_normal((N, k))
+    summary = rpcls.compress(xp.asarray(A), xp.asarray(A @ X), sketch_size=4 * N, rng=0)
+    got = summary.solve(rpcls.FullyCompressed())
+    assert np.abs(on_host(got.x) - X).max() < 1e-11
+    SA = on_host(summary.SA)
+    for ridge in (0.0, 1e-3):
+        y = on_host(summary.solve(rpcls.PartiallyCompressed("raw", ridge=ridge)).x)
+        rest = summary.Atb - SA.T @ (SA @ y) - ridge * y
+        assert np.abs(rest).max() <= 1e-12 * np.linalg.norm(SA, 2) ** 2 * np.linalg.norm(y)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("order", ["C", "F", "strided"])
+def test_gram_matrices_are_summed_over_blocks(xp: Any, monkeypatch: pytest.MonkeyPatch, dtype: Any, order: str) -> None:
+    monkeypatch.setattr(sources_device, "_CACHED_BYTES", 1)
+    A, b = (part.astype(dtype) for part in problem())
+    R = triangle_of(10.0, N)
+    held = xp.asarray(np.repeat(A, 2, axis=1))[:, ::2] if order == "strided" else xp.asarray(A)
+    source = source_of(xp.asfortranarray(held) if order == "F" else held, xp.asarray(b))
+    W = A.astype(np.float64) @ np.linalg.inv(R)
+    for held, expected in ((None, A.astype(np.float64)), (R, W), (xp.asarray(R), W)):
+        M, z = source.gram(held)
+        assert on_card(M) and isinstance(z, np.ndarray)
+        assert np.allclose(on_host(M), expected.T @ expected, rtol=1e-10, atol=1e-10)
+        assert np.allclose(z[:, 0], expected.T @ b.astype(np.float64), rtol=1e-10, atol=1e-10)
+
+
+def test_no_matrix_comes_to_the_host(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    A, b = problem()
+    held = stand_in.asarray(A), stand_in.asarray(b)
+    copied: list[tuple[int, ...]] = []
+    monkeypatch.setattr(stand_in, "asnumpy", lambda a: copied.append(a.shape) or a.held.copy())
+    for solver in (
+        *ONE_PASS[:10], rpcls.NormalEquations(),
+        rpcls.SketchAndPrecondition("gram"), rpcls.SketchAndPrecondition("cg"),
+    ):  # fmt: skip
+        copied.clear()
+        more: dict[str, Any] = {} if isinstance(solver, rpcls.NormalEquations) else {"rng": 0}
+        rpcls.lstsq(*held, solver, **more)
+        assert copied and all(min(shape) < 8 for shape in copied if len(shape) == 2), (solver, copied)
+
+
+# -- summaries --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1.0, 1e200])
+def test_summaries_add_up_where_they_are(xp: Any, size: float, tmp_path: Path) -> None:
+    A, b = problem()
+    A = A * size
+    S = rpcls.SparseSign().sample(200, rng=0)
+    first, second, small = (slice(0, 500), 0), (slice(500, M), 500), A[:500] / size
+    there = [rpcls.compress(xp.asarray(A[rows]), xp.asarray(b[rows]), S, row_offset=i) for rows, i in (first, second)]
+    here = rpcls.compress(A[:500], b[:500], S)
+    whole = rpcls.compress(A, b, S)
+    assert on_card((there[0] + there[1]).SA) and isinstance((here + there[1]).SA, np.ndarray)
+    there[0].save(tmp_path / "part.npz")
+    loaded = rpcls.CompressedProblem.load(tmp_path / "part.npz")
+    assert isinstance(loaded.SA, np.ndarray) and np.array_equal(loaded.SA, on_host(there[0].SA))
+    for total in (there[0] + there[1], here + there[1], there[1] + here, loaded + there[1]):
+        assert total.exponents == whole.exponents
+        for mine, theirs in ((total, whole), (total.centered(), whole.centered())):
+            assert np.allclose(on_host(mine.SA), theirs.SA, rtol=0, atol=1e-12 * np.abs(theirs.SA).max())
+            assert np.allclose(mine.Atb, theirs.Atb, rtol=1e-9, atol=1e-12 * np.abs(theirs.Atb).max())
+    mixed = rpcls.compress(xp.asarray(small), xp.asarray(b[:500]), S) + there[1]
+    alike = rpcls.compress(small, b[:500], S) + rpcls.compress(A[500:], b[500:], S, row_offset=500)
+    assert mixed.exponents == alike.exponents and np.allclose(on_host(mixed.SA), alike.SA, atol=1e-12)
+
+
+def test_single_precision(xp: Any) -> None:
+    A, b = (part.astype(np.float32) for part in problem())
+    summary = rpcls.compress(xp.asarray(A), xp.asarray(b), sketch_size=200, rng=0)
+    assert summary.SA.dtype == summary.centered().SA.dtype == np.float32
+    for solver in (rpcls.FullyCompressed(), rpcls.RobustPartiallyCompressed()):
+        expected = rpcls.compress(A, b, sketch_size=200, rng=0).solve(solver)
+        got = summary.solve(solver)
+        assert got.x.dtype == np.float32 and np.allclose(on_host(got.x), expected.x, atol=1e-4)
+
+
+def test_columns_that_centring_leaves_nothing_of(xp: Any) -> None:
+    A, b = problem()
+    A[:, 4] = 7.0
+    for solver in ("full", rpcls.RobustPartiallyCompressed(0.1), rpcls.SketchAndPrecondition("cg")):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            got = rpcls.lstsq(xp.asarray(A), xp.asarray(b), solver, intercept=True, rng=0)
+            expected = rpcls.lstsq(A, b, solver, intercept=True, rng=0)
+        assert float(got.x[4]) == expected.x[4] == 0.0 and got.rank == expected.rank
+        assert np.allclose(on_host(got.x), expected.x, atol=1e-9 * np.linalg.norm(expected.x))
