@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from test_device_arrays import FIELDS, SWEPT, stand_in, xp  # noqa: F401
+from test_device_arrays import FIELDS, SWEPT
 from test_sparse import stored
 
 import rpcls
@@ -48,7 +48,7 @@ def agree(module: Any, got: Any, expected: Any, tolerance: float) -> None:
 
 @pytest.mark.parametrize("name", [name for name, family in SWEPT.items() if not isinstance(family, rpcls.SRHT)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_summaries_are_those_of_the_host(xp: Any, name: str, dtype: Any) -> None:  # noqa: F811
+def test_summaries_are_those_of_the_host(xp: Any, name: str, dtype: Any) -> None:
     A, rng = stored(M, N, dtype), np.random.default_rng(1)
     b, w = rng.standard_normal((M, 2)).astype(dtype), rng.random(M)
     S = SWEPT[name].sample(60, m=M + 30, rng=3)
@@ -80,7 +80,7 @@ def of_indices(A: Any, kind: Any) -> Any:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_is_used_and_left_as_it_was(xp: Any, form: str) -> None:  # noqa: F811
+def test_every_form_is_used_and_left_as_it_was(xp: Any, form: str) -> None:
     A, b = stored(M, N), np.random.default_rng(1).standard_normal(M)
     given = FORMS[form](A)
     before = given.get()
@@ -90,14 +90,14 @@ def test_every_form_is_used_and_left_as_it_was(xp: Any, form: str) -> None:  # n
     assert after.nnz == before.nnz and np.array_equal(after.data, before.data)
 
 
-def test_booleans(xp: Any) -> None:  # noqa: F811
+def test_booleans(xp: Any) -> None:
     A, b, S = stored(M, N) != 0, np.ones(M), rpcls.CountSketch().sample(60, rng=3)
     agree(xp, rpcls.compress(there(A), there(b), S), rpcls.compress(A, b, S), 1e-13)
 
 
 @pytest.mark.parametrize("k", [1, 3, 6])
 @pytest.mark.parametrize("intercept", [False, True])
-def test_every_sweep_is_that_of_the_host(xp: Any, k: int, intercept: bool) -> None:  # noqa: F811
+def test_every_sweep_is_that_of_the_host(xp: Any, k: int, intercept: bool) -> None:
     A, rng = stored(M, N), np.random.default_rng(2)
     b, w = rng.standard_normal((M, k)), rng.random(M)
     host = source_of(A, b, sample_weight=w, intercept=intercept)
@@ -123,7 +123,7 @@ SOLVERS = ["auto", "precondition", "normal", "direct", "full", "partial", "combi
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=str)
 @pytest.mark.parametrize("intercept", [False, True])
-def test_solvers_give_the_answer_of_the_host_on_the_card(xp: Any, solver: Any, intercept: bool) -> None:  # noqa: F811
+def test_solvers_give_the_answer_of_the_host_on_the_card(xp: Any, solver: Any, intercept: bool) -> None:
     A, rng = stored(M, N), np.random.default_rng(3)
     b, w = rng.standard_normal(M), rng.random(M)
     more: dict[str, Any] = {"rng": 0} if solver not in ("normal", "direct") else {}
@@ -139,7 +139,7 @@ def test_solvers_give_the_answer_of_the_host_on_the_card(xp: Any, solver: Any, i
     assert np.array_equal(xp.asnumpy(got.x), xp.asnumpy(again.x)) and got.details == expected.details
 
 
-def test_the_certificate(xp: Any) -> None:  # noqa: F811
+def test_the_certificate(xp: Any) -> None:
     A = stored(M, N)[:, : N - 1]  # without the empty column
     b = np.random.default_rng(3).standard_normal(M)
     one = rpcls.lstsq(there(A), there(b), "partial", sketch_size=100, rng=0)
@@ -149,7 +149,7 @@ def test_the_certificate(xp: Any) -> None:  # noqa: F811
 
 
 @pytest.mark.parametrize("size", [1e-200, 1e150])
-def test_extreme_units(xp: Any, size: float) -> None:  # noqa: F811
+def test_extreme_units(xp: Any, size: float) -> None:
     A, b, w = stored(M, N), np.random.default_rng(0).standard_normal(M), np.full(M, 4.0)
     S = rpcls.SparseSign().sample(60, rng=0)
     got = rpcls.compress(there(A * size), there(b), S, sample_weight=there(w))
@@ -157,7 +157,7 @@ def test_extreme_units(xp: Any, size: float) -> None:  # noqa: F811
     assert got.exponents == rpcls.compress(A * size, b, S, sample_weight=w).exponents != (0, 0)
 
 
-def test_non_finite_entries_are_named(xp: Any) -> None:  # noqa: F811
+def test_non_finite_entries_are_named(xp: Any) -> None:
     A, b = stored(M, N), np.ones(M)
     A.data[1700] = np.nan
     row, column = A.tocoo().row[1700], A.indices[1700]
@@ -169,7 +169,7 @@ def test_non_finite_entries_are_named(xp: Any) -> None:  # noqa: F811
         rpcls.compress(there(A), there(b), rpcls.Gaussian(), sketch_size=50)
 
 
-def test_no_rows_and_no_entries(xp: Any) -> None:  # noqa: F811
+def test_no_rows_and_no_entries(xp: Any) -> None:
     for m in (0, 50):
         A, b = sp.csr_matrix((m, 3)), np.ones(m)
         got = rpcls.compress(there(A), there(b), rpcls.SparseSign().sample(30, rng=0))
@@ -179,7 +179,7 @@ def test_no_rows_and_no_entries(xp: Any) -> None:  # noqa: F811
         assert source.predict(np.ones(3)).shape == (m,)
 
 
-def test_what_cannot_be(xp: Any) -> None:  # noqa: F811
+def test_what_cannot_be(xp: Any) -> None:
     A, b = stored(M, N), np.ones(M)
     with pytest.raises(InvalidTypeError, match=r"b must be a CuPy array as A is, got numpy.ndarray; cupy.asarray\(b\)"):
         rpcls.lstsq(there(A), b)
@@ -197,7 +197,7 @@ def test_what_cannot_be(xp: Any) -> None:  # noqa: F811
         rpcls.compress(there(A), there(b), device="cpu")
 
 
-def test_nothing_is_densified_and_lanes_fit(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_nothing_is_densified_and_lanes_fit(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     A = sp.random_array((4000, 500), density=1e-3, rng=np.random.default_rng(0), format="csr")
     b, S = np.ones(4000), rpcls.SparseSign().sample(600, rng=0)
     monkeypatch.setattr(sparse, "_SPARE_BYTES", 1 << 20)

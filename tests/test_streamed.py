@@ -14,7 +14,7 @@ from typing import Any
 import cupy_stand_in
 import numpy as np
 import pytest
-from test_device_arrays import FIELDS, SWEPT, problem, stand_in, xp  # noqa: F401
+from test_device_arrays import FIELDS, SWEPT, problem
 
 import rpcls
 from rpcls import kernels
@@ -53,7 +53,7 @@ LAYOUTS: dict[str, Callable[[Any, np.ndarray], Any]] = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("workers", [1, 3])
-def test_summaries_of_any_layout(xp: Any, layout: str, workers: int) -> None:  # noqa: F811
+def test_summaries_of_any_layout(xp: Any, layout: str, workers: int) -> None:
     A, b, w = problem(np.float64, 2)
     A = LAYOUTS[layout](xp, np.round(A) if layout == "integers" else A)
     S = rpcls.SparseSign().sample(60, rng=0)
@@ -68,7 +68,7 @@ def test_summaries_of_any_layout(xp: Any, layout: str, workers: int) -> None:  #
 
 
 @pytest.mark.parametrize("name", [name for name, family in SWEPT.items() if not isinstance(family, rpcls.SRHT)])
-def test_families(xp: Any, name: str) -> None:  # noqa: F811
+def test_families(xp: Any, name: str) -> None:
     A, b, _ = problem(np.float32)
     expected = rpcls.compress(A, b, SWEPT[name], sketch_size=50, rng=1)
     got = rpcls.compress(A, b, SWEPT[name], sketch_size=50, rng=1, device="cuda")
@@ -83,7 +83,7 @@ SOLVERS = ["auto", "precondition", "normal", "direct", "hessian-sketch", "full",
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=str)
 @pytest.mark.parametrize("intercept", [False, True])
-def test_solvers_give_numpy_and_the_answer_of_the_host(xp: Any, solver: Any, intercept: bool) -> None:  # noqa: F811
+def test_solvers_give_numpy_and_the_answer_of_the_host(xp: Any, solver: Any, intercept: bool) -> None:
     A, b, w = problem()
     A += 0.5 * intercept
     more: dict[str, Any] = {"rng": 0} if solver not in ("normal", "direct") else {}
@@ -98,7 +98,7 @@ def test_solvers_give_numpy_and_the_answer_of_the_host(xp: Any, solver: Any, int
 
 @pytest.mark.parametrize("k", [1, 6])
 @pytest.mark.parametrize("intercept", [False, True])
-def test_every_sweep(xp: Any, k: int, intercept: bool) -> None:  # noqa: F811
+def test_every_sweep(xp: Any, k: int, intercept: bool) -> None:
     A, b, w = problem(np.float64, k)
     host, card = (source_of(A, b, sample_weight=w, intercept=intercept, device=device) for device in ("cpu", "cuda"))
     for source in (host, card):
@@ -127,7 +127,7 @@ def one_buffer(module: Any, A: np.ndarray, b: np.ndarray) -> Iterator[tuple[np.n
         room[...] = np.nan
 
 
-def test_row_blocks_may_use_their_memory_again(xp: Any) -> None:  # noqa: F811
+def test_row_blocks_may_use_their_memory_again(xp: Any) -> None:
     A, b, _ = problem()
     exact = np.linalg.lstsq(A, b)[0]
     rows = rpcls.RowBlocks(lambda: one_buffer(xp, A, b), A.shape[1])
@@ -139,7 +139,7 @@ def test_row_blocks_may_use_their_memory_again(xp: Any) -> None:  # noqa: F811
     assert np.allclose(found.Atb, A.T @ b) and found.intervals == ((0, len(A)),)
 
 
-def test_small_blocks_are_joined(xp: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_small_blocks_are_joined(xp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     A, b, w = problem()
     room = np.empty((7, A.shape[1]))
 
@@ -165,7 +165,7 @@ def test_small_blocks_are_joined(xp: Any, monkeypatch: pytest.MonkeyPatch) -> No
         rpcls.lstsq(rows, None, "full", device="cuda")
 
 
-def test_the_certificate_leverage_and_more_columns_than_rows(xp: Any) -> None:  # noqa: F811
+def test_the_certificate_leverage_and_more_columns_than_rows(xp: Any) -> None:
     A, b, _ = problem()
     one = rpcls.lstsq(A, b, "partial", sketch_size=80, rng=0, device="cuda")
     bound = rpcls.certify(A, b, one, device="cuda")
@@ -181,7 +181,7 @@ def test_the_certificate_leverage_and_more_columns_than_rows(xp: Any) -> None:  
     assert np.allclose(got.x, rpcls.lstsq(wide, wide[:, 0]).x) and "conjugate gradients on AAᵀ" in got.details
 
 
-def test_no_rows(xp: Any) -> None:  # noqa: F811
+def test_no_rows(xp: Any) -> None:
     A, b = np.empty((0, 3)), np.empty(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rpcls.ConvergenceWarning)
@@ -193,7 +193,7 @@ def test_no_rows(xp: Any) -> None:  # noqa: F811
 
 
 @pytest.mark.parametrize("size", [1e-200, 1e200])
-def test_units_that_overflow_or_underflow_squares(xp: Any, size: float) -> None:  # noqa: F811
+def test_units_that_overflow_or_underflow_squares(xp: Any, size: float) -> None:
     A, b, _ = problem()
     A[:, 2] *= np.arange(len(A)) > 300  # a column of zeros in the first blocks
     got = rpcls.lstsq(A * size, b * size, "full", rng=0, device="cuda").x
@@ -203,7 +203,7 @@ def test_units_that_overflow_or_underflow_squares(xp: Any, size: float) -> None:
         source_of(A * 1e200, b, device="cuda").gram()
 
 
-def test_non_finite_entries_are_named(xp: Any) -> None:  # noqa: F811
+def test_non_finite_entries_are_named(xp: Any) -> None:
     A, b, _ = problem()
     A[317, 3] = np.nan
     for solver in ("full", "direct", "normal"):
@@ -213,7 +213,7 @@ def test_non_finite_entries_are_named(xp: Any) -> None:  # noqa: F811
         rpcls.compress(b[:, None], b, sample_weight=np.where(np.arange(len(b)) == 5, np.nan, 1.0), device="cuda")
 
 
-def test_what_cannot_be(xp: Any) -> None:  # noqa: F811
+def test_what_cannot_be(xp: Any) -> None:
     import scipy.sparse as sp
 
     A, b, _ = problem()
@@ -240,7 +240,7 @@ def failing(A: np.ndarray, b: np.ndarray) -> Iterator[Any]:
     raise OSError("gone")
 
 
-def test_without_cupy_and_without_a_card(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_without_cupy_and_without_a_card(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     A, b, _ = problem()
 
     def no_card(_: Any = None) -> None:
@@ -257,7 +257,7 @@ def test_without_cupy_and_without_a_card(stand_in: Any, monkeypatch: pytest.Monk
             rpcls.lstsq(A, b, device="cuda")
 
 
-def test_the_card_holds_two_blocks(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_the_card_holds_two_blocks(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     A, b, _ = problem()
     asked = []
     empty = stand_in.empty
@@ -267,7 +267,7 @@ def test_the_card_holds_two_blocks(stand_in: Any, monkeypatch: pytest.MonkeyPatc
     assert sorted(bytes_asked) == [64 * 8] * 2 + [64 * 8 * A.shape[1]] * 2
 
 
-def test_blocks_are_cut_by_shape(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_blocks_are_cut_by_shape(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, size in SIZES.items():
         monkeypatch.setattr(streamed, name, size)
     A = np.broadcast_to(np.float32(1), (10**9, 7))

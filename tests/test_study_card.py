@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_device_arrays import stand_in, xp  # noqa: F401
 
 import rpcls
 from rpcls import cli, study
@@ -22,7 +21,7 @@ def data() -> Any:
     return synthetic(1500, 20, snr=10.0, rng=0)
 
 
-def test_errors_are_those_of_the_host(xp: Any, data: Any) -> None:  # noqa: F811
+def test_errors_are_those_of_the_host(xp: Any, data: Any) -> None:
     asked: dict[str, Any] = {"solvers": SOLVERS, "sketch_sizes": [2, 4], "repeats": 1, "progress": False}
     card = study.run(data.A, {"one": data.b, "two": data.b**2}, device="cuda", memory=True, **asked)
     host = study.run(data.A, {"one": data.b, "two": data.b**2}, baselines=[], memory=False, **asked)
@@ -40,7 +39,7 @@ def test_errors_are_those_of_the_host(xp: Any, data: Any) -> None:  # noqa: F811
     assert card.machine["card"] and "one read of A" not in card.machine and "left out" not in host.settings
 
 
-def test_times_end_when_the_card_is_done(stand_in: Any, data: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_times_end_when_the_card_is_done(stand_in: Any, data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     monkeypatch.setattr(jobs.time, "perf_counter", lambda: order.append("clock") or float(len(order)))
     monkeypatch.setattr(stand_in.cuda.get_current_stream(), "synchronize", lambda: order.append("wait"))
@@ -55,7 +54,7 @@ def test_times_end_when_the_card_is_done(stand_in: Any, data: Any, monkeypatch: 
     assert order[-1] == "clock" and ("wait" in order) == isinstance(found[0].SA, stand_in.ndarray)
 
 
-def test_memory_that_cannot_be_told(stand_in: Any, data: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_memory_that_cannot_be_told(stand_in: Any, data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     gauge = CardGauge(OnCard().put(data.A), OnCard().put(data.b))
     assert gauge.measure(rpcls.FullyCompressed(), rpcls.SparseSign(8), 4, 0)[0] is None
     monkeypatch.setattr(stand_in.get_default_memory_pool(), "total_bytes", lambda: 0)
@@ -63,7 +62,7 @@ def test_memory_that_cannot_be_told(stand_in: Any, data: Any, monkeypatch: pytes
     assert told == (None, "CuPy's own memory pool is not in use")
 
 
-def test_baselines_are_named_only_where_some_were_wanted(stand_in: Any) -> None:  # noqa: F811
+def test_baselines_are_named_only_where_some_were_wanted(stand_in: Any) -> None:
     place = OnCard()
     assert place.baselines(()) == () and "left out" not in place.settings
 
@@ -73,7 +72,7 @@ def test_which_devices_there_are(data: Any) -> None:
         study.run(data.A, data.b, device="gpu")
 
 
-def test_the_command_line(stand_in: Any, data: Any, tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+def test_the_command_line(stand_in: Any, data: Any, tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     np.savez(tmp_path / "data.npz", A=data.A, b=data.b)
     options = ["--solvers", "normal,direct", "--repeats", "1", "--sketch-sizes", "4", "--device", "cuda"]

@@ -112,11 +112,8 @@ class DeviceSource(Source):
         X = np.ascontiguousarray(X, np.float64)
         means = means_of(self, X.shape[1], rhs)
         with on_device(self.A) as xp:
-            found = (
-                sweeps.gradient(self.A, self.b if rhs else None, self.weight, means, X) if X.shape[1] <= _FEW else None
-            )
-            if found is not None:
-                return found
+            if X.shape[1] <= _FEW and sweeps.gradient_fits(self.n_columns):
+                return sweeps.gradient(self.A, self.b if rhs else None, self.weight, means, X)
             there, out, squares = xp.asarray(X), xp.zeros(X.shape), xp.zeros(X.shape[1])
             for A, b, w in self._posed(means, rhs=rhs):
                 r = -(A @ there) if b is None else b - A @ there
@@ -157,9 +154,8 @@ class DeviceSource(Source):
         means = means_of(self, k, True)
         with on_device(self.A) as xp:
             total, cross = xp.zeros((n, n)), xp.zeros((n, k))
-            plain = R is None and means is None and self.weight is None and self.A.dtype == np.float64
-            in_order = self.A.flags.c_contiguous or self.A.flags.f_contiguous  # cuBLAS takes no other
-            step = self.n_rows if plain and in_order else max(_CACHED_BYTES // (8 * n), 4 * n)
+            plain = R is None and means is None and self.weight is None and self._ready_for_products()
+            step = self.n_rows if plain else max(_CACHED_BYTES // (8 * n), 4 * n)
             X = None if R is None else inverse(xp.asarray(R))
             room = None if R is None else xp.empty((min(step, self.n_rows), n))
             for A, b, w in self._posed(means, step=step):
@@ -176,6 +172,10 @@ class DeviceSource(Source):
             self._exponent("b", self.b)
             raise SourceError("a sweep over finite rows overflowed; rescale A or b")
         return total, cross
+
+    def _ready_for_products(self) -> bool:
+        """Whether cuBLAS takes A as it is."""
+        return self.A.dtype == np.float64 and (self.A.flags.c_contiguous or self.A.flags.f_contiguous)
 
     def predict(self, X: np.ndarray) -> Any:
         from ..kernels.cuda.device import on_device

@@ -160,6 +160,9 @@ class DeviceSparseSource(DeviceSource):
                 largest = max(largest, float(xp.abs(block).max()))
         return exponent_of_largest(largest, self.dtype)
 
+    def _ready_for_products(self) -> bool:
+        return False
+
     def _most(self, part: Any) -> int:
         """Rows of it that are dense at a time."""
         return max(1, device._BLOCK_BYTES // (8 * part.shape[1]))
