@@ -21,10 +21,10 @@ import scipy.linalg
 from host_cuda import Module
 
 FUNCTIONS = (
-    "abs", "argmax", "argwhere", "ascontiguousarray", "asfortranarray", "concatenate", "empty", "isfinite", "ones",
-    "sqrt", "zeros",
+    "abs", "argmax", "argwhere", "ascontiguousarray", "asfortranarray", "broadcast_to", "concatenate", "empty",
+    "isfinite", "ones", "sqrt", "vdot", "zeros",
 )  # fmt: skip
-METHODS = ("all", "any", "astype", "max", "min", "sum", "reshape", "copy")
+METHODS = ("all", "any", "astype", "max", "min", "sum", "reshape", "copy", "trace")
 
 
 class ndarray:
