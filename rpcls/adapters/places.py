@@ -47,8 +47,8 @@ def check_place(X: Any, Y: Any, sums: int | None, begun: bool) -> None:
     if begun and here != sums:
         raise InvalidTypeError(
             f"batches must be where those before were, {_told(sums)}, got X and Y {_told(here)}; cupy.asarray(…) "
-            "copies an array to the card, cupy.asnumpy(…) to the host. Or collect statistics of their own and add those "
-            "to these, which gives sums on the host"
+            "copies an array to the card, cupy.asnumpy(…) to the host. Or collect statistics of their own and add "
+            "those to these, which gives sums on the host"
         )
 
 
