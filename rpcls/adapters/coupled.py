@@ -39,7 +39,8 @@ class Coupled:
     def __init__(self, f: Quadratic, A: np.ndarray, Bf: np.ndarray, gram: np.ndarray, scale: float) -> None:
         self.f, self.A, self.r, self.n = f, A, len(A), Bf.shape[1] // len(A)
         self.N = scale**2 * gram
-        self.BR = scale * (Bf.T @ f.R)
+        self.targets = (scale * (Bf.T @ f.R)).reshape(self.r, self.n, -1)  # of Â, with the rows of A in them already
+        self.targets *= A[:, None, :]
 
     def fit(self, theta: Theta, steps: int, max_iterations: int, tol: float) -> Fitted:
         """Rounds of `steps` steps, each with λ solved for at its end, until one gains less than tol of the energy."""
@@ -76,7 +77,7 @@ class Coupled:
         small = (self.A[:, None, :] * gamma).reshape(-1, gamma.shape[1])
         M = small @ self.f.C @ small.T
         M *= self.N
-        return (M + M.T) / 2, np.einsum("pc,pc->p", self.BR, small)
+        return (M + M.T) / 2, np.einsum("ajc,jc->aj", self.targets, gamma).reshape(-1)
 
     def _solve(self, M: np.ndarray, m: np.ndarray) -> tuple[np.ndarray, int, float]:
         x, rank = systems.solve(M, m)
@@ -86,8 +87,7 @@ class Coupled:
         """From θ as one vector to f and its gradient, with products of that dtype and factors near one in them."""
         C_unit, N_unit = np.trace(self.f.C) / len(self.f.C), (np.trace(self.N) / len(self.N)) or 1.0
         C, N = (self.f.C / C_unit).astype(dtype), (self.N / N_unit).astype(dtype)
-        A, r, n = self.A, self.r, self.n
-        BR = self.BR.reshape(r, n, -1)
+        A, r, n, targets = self.A, self.r, self.n, self.targets
 
         def evaluate(x: np.ndarray) -> tuple[float, np.ndarray]:
             lam, gamma = x[: r * n].reshape(r, n), x[r * n :].reshape(n, -1)
@@ -98,11 +98,10 @@ class Coupled:
             products = ((N @ scaled.reshape(r * n, -1)) @ C).reshape(scaled.shape)
             value, to_lam, to_gamma = self.f.energy, np.empty((r, n)), np.zeros_like(gamma)
             for a in range(r):  # a part of all that has n·r·d numbers at a time
-                part = (unit * C_unit * N_unit) * products[a].astype(np.float64) - BR[a]
-                part *= A[a]
+                part = (unit * C_unit * N_unit * A[a]) * products[a] - targets[a]
                 to_lam[a] = np.einsum("jc,jc->j", part, gamma)
                 to_gamma += lam[a][:, None] * part
-                value += float(lam[a] @ (to_lam[a] - np.einsum("jc,c,jc->j", BR[a], A[a], gamma)))
+                value += float(lam[a] @ (to_lam[a] - np.einsum("jc,jc->j", targets[a], gamma)))
             return value, 2 * np.concatenate([to_lam.reshape(-1), to_gamma.reshape(-1)])
 
         return evaluate
