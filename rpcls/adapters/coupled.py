@@ -1,8 +1,8 @@
-"""RandLoRA's λ and γ together, where the inputs couple all of γ: L-BFGS steps in both, then λ solved for again.
+"""RandLoRA's λ and γ together, when they are many: L-BFGS steps in both, then λ solved for again.
 
-The way of one half after the other zigzags here, and each look at γ costs as much as one at both. Products with n·r × d
-numbers bound the cost: N·Â·C, for N = s²BfᵀBf, gives the objective and all of its gradient, in float32 at twice the
-speed; float64 normal equations of λ, once a round, give the objective without that rounding error.
+One half after the other zigzags, and a look at γ costs as much as one at both: N·Â·C, which gives the objective and all
+of its gradient. These products bound the cost. In float32 they are twice as fast; the normal equations of λ, in float64
+once a round, give the objective without that rounding error.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import numpy as np
 from . import systems
 from .descent import Descent
 from .family import Fitted, Theta, rank_notes
-from .quadratic import Quadratic
 
 __all__ = ["Coupled"]
 
@@ -23,30 +22,28 @@ _FLOAT32_TOL = 1e-6  # of a fit, above which steps may have float32's errors
 
 
 class Coupled:
-    """f(s·Bf·Â) with Â[k·n + j] = λ[k, j]·A[k] ⊙ γ[j].
+    """f = tr(ÂᵀNÂC) − 2⟨Â, P⟩ + energy, where Â[k·n + j] = λ[k, j]·A[k] ⊙ γ[j].
 
     Parameters
     ----------
-    f : Quadratic
     A : (r, d) array
-    Bf : (D, n·r) array
-    gram : (n·r, n·r) array
-        BfᵀBf.
-    scale : float
-        s.
+    N : (n·r, n·r) array
+    C : (d, d) array or None
+        None: the identity.
+    P : (n·r, d) array
+    energy : float
     """
 
-    def __init__(self, f: Quadratic, A: np.ndarray, Bf: np.ndarray, gram: np.ndarray, scale: float) -> None:
-        self.f, self.A, self.r, self.n = f, A, len(A), Bf.shape[1] // len(A)
-        self.N = scale**2 * gram
-        self.targets = (scale * (Bf.T @ f.R)).reshape(self.r, self.n, -1)  # of Â, with the rows of A in them already
-        self.targets *= A[:, None, :]
+    def __init__(self, A: np.ndarray, N: np.ndarray, C: np.ndarray | None, P: np.ndarray, energy: float) -> None:
+        self.A, self.N, self.C, self.energy = A, N, C, energy
+        self.r, self.n = len(A), len(N) // len(A)
+        self.targets = P.reshape(self.r, self.n, -1) * A[:, None, :]
 
     def fit(self, theta: Theta, steps: int, max_iterations: int, tol: float) -> Fitted:
         """Rounds of `steps` steps, each with λ solved for at its end, until one gains less than tol of the energy."""
         dtype = np.float32 if tol >= _FLOAT32_TOL else np.float64
         evaluate, descent = self._evaluation(dtype), Descent()
-        gamma, energy = theta["gamma"], self.f.energy
+        gamma, energy = theta["gamma"], self.energy
         history, converged = [energy], False
         M, m = self.normal_equations(gamma)
         lam, rank, value = self._solve(M, m)
@@ -75,18 +72,19 @@ class Coupled:
     def normal_equations(self, gamma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Of λ."""
         small = (self.A[:, None, :] * gamma).reshape(-1, gamma.shape[1])
-        M = small @ self.f.C @ small.T
+        M = (small if self.C is None else small @ self.C) @ small.T
         M *= self.N
         return (M + M.T) / 2, np.einsum("ajc,jc->aj", self.targets, gamma).reshape(-1)
 
     def _solve(self, M: np.ndarray, m: np.ndarray) -> tuple[np.ndarray, int, float]:
         x, rank = systems.solve(M, m)
-        return x, rank, self.f.energy + float(x @ (M @ x - 2 * m))
+        return x, rank, self.energy + float(x @ (M @ x - 2 * m))
 
     def _evaluation(self, dtype: type) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
         """From θ as one vector to f and its gradient, with products of that dtype and factors near one in them."""
-        C_unit, N_unit = np.trace(self.f.C) / len(self.f.C), (np.trace(self.N) / len(self.N)) or 1.0
-        C, N = (self.f.C / C_unit).astype(dtype), (self.N / N_unit).astype(dtype)
+        N_unit = (np.trace(self.N) / len(self.N)) or 1.0
+        C_unit = 1.0 if self.C is None else np.trace(self.C) / len(self.C)
+        N, C = (self.N / N_unit).astype(dtype), None if self.C is None else (self.C / C_unit).astype(dtype)
         A, r, n, targets = self.A, self.r, self.n, self.targets
 
         def evaluate(x: np.ndarray) -> tuple[float, np.ndarray]:
@@ -95,8 +93,9 @@ class Coupled:
             scaled = np.empty((r, n, gamma.shape[1]), dtype)
             for a in range(r):
                 np.multiply((lam[a] / unit)[:, None] * A[a], gamma, out=scaled[a], casting="same_kind")
-            products = ((N @ scaled.reshape(r * n, -1)) @ C).reshape(scaled.shape)
-            value, to_lam, to_gamma = self.f.energy, np.empty((r, n)), np.zeros_like(gamma)
+            products = N @ scaled.reshape(r * n, -1)
+            products = (products if C is None else products @ C).reshape(scaled.shape)
+            value, to_lam, to_gamma = self.energy, np.empty((r, n)), np.zeros_like(gamma)
             for a in range(r):  # a part of all that has n·r·d numbers at a time
                 part = (unit * C_unit * N_unit * A[a]) * products[a] - targets[a]
                 to_lam[a] = np.einsum("jc,jc->j", part, gamma)
@@ -116,8 +115,7 @@ class Coupled:
         mean = squares.mean(axis=1)
         size = squares.sum(axis=0) / mean.sum()
         size = np.maximum(size, 1e-6 * size.max())[:, None]
-        of_lam = _inverse(2 * M)
-        of_gamma = _inverse((2 * np.trace(self.N) / len(self.N)) * self.f.C * ((self.A * mean[:, None]).T @ self.A))
+        of_lam, of_gamma = _inverse(2 * M), self._of_gamma(mean)
 
         def precondition(v: np.ndarray) -> np.ndarray:
             rows = v[lam.size :].reshape(self.n, -1) / size
@@ -125,16 +123,21 @@ class Coupled:
 
         return precondition
 
+    def _of_gamma(self, mean: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        twice = 2 * np.trace(self.N) / len(self.N)
+        if self.C is not None:
+            return _inverse(twice * self.C * ((self.A * mean[:, None]).T @ self.A))
+        diagonal = twice * (mean @ np.square(self.A))
+        inverse = 1 / np.where(diagonal > 0, diagonal, np.inf)
+        return lambda v: (inverse * v.T).T
+
 
 def _inverse(M: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """v ↦ (M + a little)⁻¹v."""
     from scipy.linalg import cho_factor, cho_solve
 
     diagonal = np.diagonal(M)
-    used = diagonal > 0
-    s = np.divide(
-        1.0, np.sqrt(diagonal, where=used, out=np.ones_like(diagonal)), where=used, out=np.zeros_like(diagonal)
-    )
+    s = 1 / np.sqrt(np.where(diagonal > 0, diagonal, np.inf))
     unit = M * s
     unit *= s[:, None]
     unit[np.diag_indices_from(unit)] = 1.0 + _RIDGE

@@ -29,8 +29,8 @@ class RandLoRA(Family):
     With Bf (D, n·r) the flattened bases, A (r, d), d = min(o, i), D = max(o, i): dW = s·Bf·Â with
     Â[k·n + j] = λ[k, j]·A[k] ⊙ γ[j], transposed when o < i. The two flattenings differ, as they do in peft.
 
-    λ is solved from a Hadamard product of Gram matrices, γ row by row where it separates (o < i, or C = I). Where C
-    couples more than 1500 unknowns γ, both move together by L-BFGS. λ is first: it is zero at the start.
+    λ is solved from a Hadamard product of Gram matrices, γ row by row where it separates (o < i, or C = I). More than
+    1500 unknowns γ move together with λ, by L-BFGS. λ is first: it is zero at the start.
 
     Parameters
     ----------
@@ -52,9 +52,9 @@ class RandLoRA(Family):
     Notes
     -----
     Factors: "lambda" (r, n), "gamma" (n, d). The first half-step has rank r only, since γ is constant at the start.
-    Cost with K = n·r ≈ d unknowns λ: 2Kd(K + d) flops for a λ half, and as many in each step of L-BFGS, in float32 if
-    the fit's `tol` is 1e-6 or more. Unknown γ that the inputs do not determine are then near the first ones, not of
-    minimum norm.
+    Cost with K = n·r ≈ d unknowns λ: 2Kd(K + d) flops to solve for λ, and as many in each step of L-BFGS, in float32 if
+    the fit's `tol` is 1e-6 or more; 2K²d if o < i or C = I. Many γ that the inputs do not determine are near the first
+    ones, not of minimum norm.
 
     References
     ----------
@@ -154,10 +154,18 @@ class _RandLoRA(Model):
         return ModulatedColumns(self.Bf, self.A, lam, self.scale, base_gram=self.base_gram)
 
     def own_fit(self, f: Quadratic, key: Key, max_iterations: int, tol: float) -> Fitted | None:
-        if self.turned or f.is_scalar is not None or self.n * self.A.shape[1] <= modulated.DENSE:
+        if self.n * self.A.shape[1] <= modulated.DENSE:
             return None
-        coupled = Coupled(f, self.A, self.Bf, self.base_gram(None), self.scale)
-        return coupled.fit(self.start(key), self.steps, max_iterations, tol)
+        return self.coupled(f).fit(self.start(key), self.steps, max_iterations, tol)
+
+    def coupled(self, f: Quadratic) -> Coupled:
+        """f as a function of λ and γ."""
+        s2 = self.scale**2
+        if self.turned:
+            return Coupled(self.A, s2 * self.base_gram(f.C), None, self.scale * (f.R @ self.Bf).T, f.energy)
+        c = f.is_scalar
+        N = (s2 if c is None else s2 * c) * self.base_gram(None)
+        return Coupled(self.A, N, f.C if c is None else None, self.scale * (self.Bf.T @ f.R), f.energy)
 
     def seen(self, theta: Theta) -> np.ndarray:
         dW = self.scale * (self.Bf @ self.scaled(theta["lambda"], theta["gamma"]))

@@ -1,4 +1,4 @@
-"""RandLoRA where the inputs couple all of γ: λ and γ by L-BFGS together."""
+"""RandLoRA with many unknowns: λ and γ by L-BFGS together."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ import numpy as np
 import pytest
 from layers import check_fit, layer, random, statistics
 
-from rpcls.adapters import RandLoRA, fit, modulated
-from rpcls.adapters.coupled import Coupled
+from rpcls.adapters import LayerStatistics, RandLoRA, fit, modulated
 from rpcls.adapters.descent import Descent
 from rpcls.adapters.family import Layer
 from rpcls.adapters.quadratic import Quadratic
 from rpcls.errors import ConvergenceWarning
 
 SHAPE = (11, 9)
+# a layer's statistics: C couples the rows of dW, or all that is unknown in a column, or is the identity
+SUMS = {
+    "inputs": lambda: statistics(*layer("tall", SHAPE, 5)[:2]),
+    "more inputs than outputs": lambda: statistics(*layer("tall", SHAPE[::-1], 5)[:2]),
+    "no inputs": lambda: LayerStatistics.from_delta(random(SHAPE, 5)),
+}
+every_sum = pytest.mark.parametrize("sums", SUMS)
 
 
 @pytest.fixture
@@ -29,18 +35,19 @@ def coupled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def model_of(f: Quadratic, family: RandLoRA) -> tuple[Any, Coupled]:
-    model: Any = family.bind(Layer(*SHAPE))
-    return model, Coupled(f, model.A, model.Bf, model.base_gram(None), model.scale)
+def objective(s: LayerStatistics) -> Quadratic:
+    f = s.objective()
+    assert isinstance(f, Quadratic)
+    return f
 
 
 @pytest.mark.parametrize("tol", [1e-4, 0.0])
-def test_the_result_is_what_it_says(coupled: None, tol: float) -> None:
-    X, Z, _ = layer("tall", SHAPE, 1)
-    s = statistics(X, Z)
+@every_sum
+def test_the_result_is_what_it_says(coupled: None, sums: str, tol: float) -> None:
+    s = SUMS[sums]()
     result = fit(s, RandLoRA(2, alpha=3.0), ridge=0, tol=tol)
     check_fit(result, s)
-    np.testing.assert_allclose(result.history[-1], np.linalg.norm(X @ result.delta().T - Z) ** 2, rtol=1e-9)
+    np.testing.assert_allclose(result.history[-1], objective(s).value(result.delta()), rtol=1e-9)
     assert result.identifiable["gamma"] == (None, 45) and result.identifiable["lambda"] == (10, 10)
 
 
@@ -78,11 +85,12 @@ def test_nothing_wanted_and_inputs_without_effect(coupled: None) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_the_gradient_is_that_of_the_objective(dtype: Any) -> None:
-    X, Z, _ = layer("tall", SHAPE, 5)
-    f = statistics(X, Z).objective(0.01)
-    assert isinstance(f, Quadratic)
-    model, problem = model_of(f, RandLoRA(2, alpha=3.0))
+@every_sum
+def test_the_gradient_is_that_of_the_objective(sums: str, dtype: Any) -> None:
+    f = objective(SUMS[sums]())
+    model: Any = RandLoRA(2, alpha=3.0).bind(Layer(*f.shape))
+    problem = model.coupled(f)
+    assert (problem.C is None) == (sums != "inputs")
     theta = {"lambda": random((2, 5), 6), "gamma": random((5, 9), 7)}
     x, step = np.concatenate([part.reshape(-1) for part in theta.values()]), random((55,), 8)
     evaluate = problem._evaluation(dtype)
