@@ -49,10 +49,10 @@ def load() -> Iterator[Callable[[str], ModuleType]]:
 
 
 @pytest.fixture(params=[pytest.param("stand-in", marks=needs_compiler), pytest.param("cupy", marks=pytest.mark.gpu)])
-def xp(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def xp(request: pytest.FixtureRequest) -> Iterator[Any]:
     """CuPy: the stand-in, and with `pytest -m gpu` the real one."""
     if request.param == "stand-in":
-        with cupy_stand_in.imported(monkeypatch) as stand_in:
+        with pytest.MonkeyPatch.context() as patch, cupy_stand_in.imported(patch) as stand_in:
             yield stand_in
         return
     cupy = pytest.importorskip("cupy", reason="needs CuPy, which is not installed")
@@ -64,6 +64,6 @@ def xp(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 @pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    with cupy_stand_in.imported(monkeypatch) as module:
+def stand_in() -> Iterator[Any]:
+    with pytest.MonkeyPatch.context() as patch, cupy_stand_in.imported(patch) as module:
         yield module

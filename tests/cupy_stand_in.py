@@ -23,12 +23,12 @@ import scipy.linalg
 from host_cuda import Module
 
 FUNCTIONS = (
-    "abs", "arange", "argmax", "argwhere", "ascontiguousarray", "asfortranarray", "concatenate", "dot", "empty", "eye",
-    "isfinite", "ldexp", "ones", "searchsorted", "sqrt", "square", "stack", "zeros",
+    "abs", "arange", "argmax", "argwhere", "ascontiguousarray", "asfortranarray", "broadcast_to", "concatenate", "dot",
+    "empty", "eye", "isfinite", "ldexp", "ones", "searchsorted", "sqrt", "square", "stack", "vdot", "zeros",
 )  # fmt: skip
 MOST_SHARED_BYTES = 99 << 10  # of a block
 BACKWARD = False  # whether threads take turns from the last on
-METHODS = ("all", "any", "astype", "max", "min", "sort", "sum", "copy", "diagonal")
+METHODS = ("all", "any", "astype", "max", "min", "sort", "sum", "copy", "diagonal", "trace")
 VIEWS = ("reshape", "view")
 
 

@@ -22,7 +22,23 @@ def test_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(FOLDER))
     import gpu
 
-    swept = {"CountSketch": [3e-3, 4e-3, 5e-3]}, 16 * 10**9
-    text = gpu.report(5e12, swept, {"4 × 2": ({"precondition": [2e-3]}, 5 * 10**9)})
+    data = {
+        "copy_bytes_per_second": 5e12,
+        "shape": "16 × 2",
+        "sweeps": {"CountSketch": [3e-3, 4e-3, 5e-3]},
+        "bytes": 16 * 10**9,
+        "solves": {
+            "4 × 2": {
+                "seconds": {"precondition": [4e-3], "normal equations, CuPy": [2e-3]},
+                "bytes": 5 * 10**9,
+                "gradients": {"precondition": 3e-16},
+            }
+        },
+        "memory_bytes": 80 * 10**9,
+        "host": {"bytes": 10**11, "seconds": 2.5, "copy_bytes_per_second": 5e10},
+    }
+    text = gpu.report(data)
     assert "Copy bandwidth 5000 GB/s." in text and "| CountSketch | 4.00 ms | 80% | 60% |" in text
-    assert "| precondition | 2.0 ms | 2.0 |" in text
+    assert (
+        "| precondition | 4.0 ms | 4.0 | 2.00 | 3e-16 |" in text and "100 GB of rows" in text and "80% of the" in text
+    )

@@ -2,6 +2,8 @@
 
 Each keeps linear sums of the inputs X and the targets Y only, so parts add up; what the weight and the bias predict
 is subtracted from the sums (Z = Y − XW₀ᵀ − bias), and Z is never formed; or, for exact R without C, block by block.
+
+Sums are where the tokens are, in NumPy or CuPy arrays; all else is done with sums on the host.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import copy
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -16,7 +19,9 @@ import numpy as np
 
 from ..compressed import CompressedProblem
 from ..errors import InvalidValueError, RpclsWarning
+from ..kernels import on_host
 from ..sketches.base import SketchOperator
+from .places import module_of
 from .quadratic import Projected, Quadratic
 
 __all__ = ["Accumulator", "Exact", "Frozen", "Full", "Partial", "Sketched", "Thin"]
@@ -25,28 +30,35 @@ __all__ = ["Accumulator", "Exact", "Frozen", "Full", "Partial", "Sketched", "Thi
 class Frozen(NamedTuple):
     """The frozen layer: W₀ (o, i) and bias (o,); both None when the targets are the wanted update's own output."""
 
-    weight: np.ndarray | None
-    bias: np.ndarray | None
+    weight: Any
+    bias: Any
 
-    def predict(self, X: np.ndarray) -> np.ndarray | float:
-        """XW₀ᵀ + bias, or 0."""
+    def moved(self, to: Callable[[Any], Any]) -> Frozen:
+        """With arrays elsewhere."""
+        return Frozen(*(None if array is None else to(array) for array in self))
+
+    def predict(self, X: Any) -> Any:
+        """XW₀ᵀ + bias, or 0; X beside the weight."""
         if self.weight is None:
             return 0.0
         return X @ self.weight.T + (0.0 if self.bias is None else self.bias)
 
 
 class Accumulator(ABC):
-    """Sums over tokens; `names` are its arrays, which add up.
+    """Sums over tokens; `names` are its arrays, which add up, and `fixed` those that a batch is multiplied by.
 
-    `whole` ones take a batch at once, float32 as it is; the others take float64 rows, some thousand at a time.
+    `whole` ones take a batch at once, float32 as it is; the others take float64 rows, some thousand at a time. Those
+    that predict need the frozen layer in an update.
     """
 
     names: ClassVar[tuple[str, ...]]
+    fixed: ClassVar[tuple[str, ...]] = ()
     whole: ClassVar[bool] = False
+    predicts: ClassVar[bool] = False
 
     @abstractmethod
-    def update(self, X: np.ndarray, Y: np.ndarray, first: int, frozen: Frozen) -> None:
-        """Add rows, the first of which is token `first` of the layer."""
+    def update(self, X: Any, Y: Any, first: int, frozen: Frozen) -> None:
+        """Add rows, the first of which is token `first` of the layer; the sums and `frozen` are where the rows are."""
 
     @abstractmethod
     def objective(self, frozen: Frozen, tokens: int) -> Quadratic | Projected:
@@ -56,7 +68,14 @@ class Accumulator(ABC):
         """One whose later updates leave this one alone."""
         other = copy.copy(self)
         for name in self.names:
-            setattr(other, name, np.array(getattr(self, name)))
+            setattr(other, name, getattr(self, name).copy())
+        return other
+
+    def moved(self, to: Callable[[Any], Any]) -> Accumulator:
+        """The same with arrays elsewhere, by a function such as cupy.asarray."""
+        other = copy.copy(self)
+        for name in (*self.names, *self.fixed):
+            setattr(other, name, to(getattr(self, name)))
         return other
 
     def merge(self, other: Any) -> Accumulator:
@@ -72,7 +91,7 @@ class Accumulator(ABC):
 
 
 def _check_range(*squares: Any) -> None:
-    if not np.isfinite(squares).all():
+    if not all(np.isfinite(float(value)) for value in squares):
         raise InvalidValueError("the squares of X or Y overflow float64; scale X and Y down. Nothing was added")
 
 
@@ -86,10 +105,10 @@ class Exact(Accumulator):
         self.input_sum, self.target_sum = np.zeros(i), np.zeros(o)
         self.target_squares: Any = np.zeros(())
 
-    def update(self, X: np.ndarray, Y: np.ndarray, first: int, frozen: Frozen) -> None:
+    def update(self, X: Any, Y: Any, first: int, frozen: Frozen) -> None:
         with np.errstate(over="ignore", invalid="ignore"):  # found by the check
-            gram, squares = X.T @ X, np.vdot(Y, Y)
-        _check_range(np.trace(gram), squares)
+            gram, squares = X.T @ X, module_of(Y).vdot(Y, Y)
+        _check_range(gram.trace(), squares)
         self.gram += gram
         if Y.any():  # else inputs alone, which need no product
             self.cross += Y.T @ X
@@ -116,6 +135,8 @@ class Thin(Accumulator):
     """P = HᵀH and Q = ZᵀH for H = XAᵀ, ‖Z‖², and ‖X‖² for the mean of diag C."""
 
     names: ClassVar = ("P", "Q", "energy", "input_squares")
+    fixed: ClassVar = ("A",)
+    predicts: ClassVar = True
 
     def __init__(self, i: int, o: int, A: np.ndarray) -> None:
         self.A = A
@@ -123,10 +144,10 @@ class Thin(Accumulator):
         self.energy: Any = np.zeros(())
         self.input_squares: Any = np.zeros(())
 
-    def update(self, X: np.ndarray, Y: np.ndarray, first: int, frozen: Frozen) -> None:
+    def update(self, X: Any, Y: Any, first: int, frozen: Frozen) -> None:
         with np.errstate(over="ignore", invalid="ignore"):  # found by the check
-            H, Z = X @ self.A.T, Y - frozen.predict(X)
-            energy, squares = np.vdot(Z, Z), np.vdot(X, X)
+            H, Z, vdot = X @ self.A.T, Y - frozen.predict(X), module_of(X).vdot
+            energy, squares = vdot(Z, Z), vdot(X, X)
         _check_range(energy, squares)
         self.P += H.T @ H
         self.Q += Z.T @ H
@@ -153,17 +174,18 @@ class Sketched(Accumulator):
         self.i, self.o, self.operator = i, o, operator
         self.problems: dict[str, CompressedProblem] = {}
 
-    def _compress(self, first: int, **rows: np.ndarray) -> None:
-        """Add S·rows to the problem of each name."""
+    def _compress(self, first: int, **rows: Any) -> None:
+        """Add S·rows to the problem of each name, which is on the host."""
         from ..sources import source_of
 
-        parts = {
-            name: source_of(part, np.zeros(len(part), part.dtype), row_offset=first).compress(self.operator)
-            for name, part in rows.items()
-        }
+        parts = {}
+        for name, part in rows.items():
+            zeros = module_of(part).zeros(len(part), part.dtype)
+            problem = source_of(part, zeros, row_offset=first).compress(self.operator)
+            parts[name] = replace(problem, SA=on_host(problem.SA))
         with np.errstate(over="ignore"):
             norms = [np.ldexp(np.linalg.norm(part.column_norms), part.exponents[0]) for part in parts.values()]
-            _check_range(np.square(norms))
+            _check_range(*np.square(norms))
         self.problems = {name: _sum(self.problems.get(name), part) for name, part in parts.items()}
 
     def merge(self, other: Any) -> Accumulator:
@@ -205,7 +227,7 @@ class Full(Sketched):
 
     whole: ClassVar = True
 
-    def update(self, X: np.ndarray, Y: np.ndarray, first: int, frozen: Frozen) -> None:
+    def update(self, X: Any, Y: Any, first: int, frozen: Frozen) -> None:
         self._compress(first, inputs=X, targets=Y)
 
     def objective(self, frozen: Frozen, tokens: int) -> Quadratic:
@@ -221,6 +243,7 @@ class Partial(Sketched):
     """SX for C, and R = ZᵀX and ‖Z‖² exact; robust: C and R as the robust solver would have them."""
 
     names: ClassVar = ("cross", "energy")
+    predicts: ClassVar = True
 
     def __init__(self, i: int, o: int, operator: SketchOperator, *, robust: bool) -> None:
         super().__init__(i, o, operator)
@@ -228,11 +251,11 @@ class Partial(Sketched):
         self.cross = np.zeros((o, i))
         self.energy: Any = np.zeros(())
 
-    def update(self, X: np.ndarray, Y: np.ndarray, first: int, frozen: Frozen) -> None:
+    def update(self, X: Any, Y: Any, first: int, frozen: Frozen) -> None:
         with np.errstate(over="ignore", invalid="ignore"):  # found by the check
-            Z = Y - frozen.predict(X)
-            energy = np.vdot(Z, Z)
-            _check_range(energy, np.vdot(X, X))
+            Z, vdot = Y - frozen.predict(X), module_of(X).vdot
+            energy = vdot(Z, Z)
+            _check_range(energy, vdot(X, X))
         self._compress(first, inputs=X)
         self.cross += Z.T @ X
         self.energy = self.energy + energy

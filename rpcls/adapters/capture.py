@@ -83,7 +83,8 @@ def capture(
     Notes
     -----
     Memory does not depend on the amount of data: i² + 2oi numbers for each layer in float64 (less with `thin`), and the
-    activations of one batch. Cost: the forward passes, and i² + 2oi flops for each token and layer.
+    activations of one batch. Cost: the forward passes, and i² + 2oi flops for each token and layer. If the model is on
+    a card and CuPy is installed, the sums are there too; if they do not fit beside it, capture some layers at a time.
 
     Examples
     --------

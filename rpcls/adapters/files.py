@@ -38,7 +38,7 @@ def write_npz(path: str | os.PathLike[str], header: Mapping[str, Any], arrays: M
 
 def save(statistics: LayerStatistics, path: str | os.PathLike[str]) -> None:
     """What `LayerStatistics.save` does."""
-    sums = statistics._sums
+    sums = statistics._host_sums
     header: dict[str, Any] = {
         "format": LayerStatistics.FORMAT,
         "version": LayerStatistics.FORMAT_VERSION,

@@ -168,7 +168,7 @@ def fit(
     Notes
     -----
     One alternating loop serves every multilinear family: each half-step is a linear least-squares problem, solved
-    from C and R, so the objective never rises.
+    from C and R, so the objective never rises. (`RandLoRA` with many unknowns moves both parts at once.)
 
     Examples
     --------

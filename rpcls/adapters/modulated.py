@@ -15,7 +15,7 @@ from .quadratic import Quadratic
 
 __all__ = ["ModulatedColumns", "ModulatedRows"]
 
-_DENSE = 1500  # unknowns up to which coupled columns are solved for as one system
+DENSE = 1500  # unknowns up to which coupled columns are solved for as one system
 _CHUNK_BYTES = 256 << 20
 
 
@@ -171,7 +171,7 @@ class ModulatedColumns(Modulated):
     def solve(self, f: Quadratic, start: np.ndarray | None = None) -> Step:
         if f.is_scalar is not None:
             return self.separate(f, f.is_scalar * self.base_gram(None))
-        if self.size <= _DENSE:
+        if self.size <= DENSE:
             return super().solve(f, start)
         N, s2, rhs = self.base_gram(None), self.scale**2, self.adjoint(f.R)
         inverses = self._inverses(N, np.diagonal(f.C))

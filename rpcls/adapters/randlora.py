@@ -10,10 +10,13 @@ import numpy as np
 
 from ..errors import InvalidValueError
 from ..random import Key
-from .arrays import check_finite, count, number, plain, wide
-from .family import Family, Layer, Model, Theta
+from . import modulated
+from .arrays import check_finite, count, plain, wide
+from .coupled import Coupled
+from .family import Family, Fitted, Layer, Model, Theta
 from .linear import Linear, RankOne
 from .modulated import ModulatedColumns, ModulatedRows
+from .quadratic import Quadratic
 from .vera import unit
 
 __all__ = ["RandLoRA"]
@@ -26,8 +29,8 @@ class RandLoRA(Family):
     With Bf (D, n·r) the flattened bases, A (r, d), d = min(o, i), D = max(o, i): dW = s·Bf·Â with
     Â[k·n + j] = λ[k, j]·A[k] ⊙ γ[j], transposed when o < i. The two flattenings differ, as they do in peft.
 
-    λ is solved from a Hadamard product of Gram matrices, γ row by row where it separates (o < i, or C = I), and else by
-    conjugate gradients with one Cholesky block for each column. λ is first: it is zero at the start.
+    λ is solved from a Hadamard product of Gram matrices, γ row by row where it separates (o < i, or C = I). More than
+    1500 unknowns γ move together with λ, by L-BFGS. λ is first: it is zero at the start.
 
     Parameters
     ----------
@@ -43,15 +46,15 @@ class RandLoRA(Family):
         ``randlora_A`` itself; the leading part is used.
     B : (≥ D, ≥ n, ≥ r) array_like, optional
         ``randlora_B`` itself.
-    cg_iterations : int, default 60
-    cg_tol : float, default 1e-10
-        Of conjugate gradients, relative, in the norm of the preconditioner.
+    steps : int, default 16
+        Of L-BFGS in a round, between one solution for λ and the next.
 
     Notes
     -----
     Factors: "lambda" (r, n), "gamma" (n, d). The first half-step has rank r only, since γ is constant at the start.
-    Cost with K = n·r ≈ d unknowns λ: about 4Kd(K + d) flops for a λ half, and 2Kd(K + d) for each iteration of a
-    coupled γ half. Unknown γ that the inputs do not determine are near the previous ones, not of minimum norm.
+    Cost with K = n·r ≈ d unknowns λ: 2Kd(K + d) flops to solve for λ, and as many in each step of L-BFGS, in float32 if
+    the fit's `tol` is 1e-6 or more; 2K²d if o < i or C = I. Many γ that the inputs do not determine are near the first
+    ones, not of minimum norm.
 
     References
     ----------
@@ -74,15 +77,13 @@ class RandLoRA(Family):
     seed: int = 0
     A: Any = field(default=None, repr=False, compare=False)
     B: Any = field(default=None, repr=False, compare=False)
-    cg_iterations: int = 60
-    cg_tol: float = 1e-10
+    steps: int = 16
 
     def __post_init__(self) -> None:
         from .lowrank import scale_of
 
         scale_of(self.alpha, count(self.rank, "rank"))
-        count(self.cg_iterations, "cg_iterations")
-        number(self.cg_tol, "cg_tol", strict=True)
+        count(self.steps, "steps")
 
     def bases(self, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """A (r, 1, d) and B (D, n, r) for a layer of this shape, (out_features, in_features)."""
@@ -105,7 +106,7 @@ class RandLoRA(Family):
 
         A, B = self.bases(layer.shape)
         scale = scale_of(self.alpha, self.rank)
-        return _RandLoRA(layer, A[:, 0], B.reshape(len(B), -1), B.shape[1], scale, self.cg_iterations, self.cg_tol)
+        return _RandLoRA(layer, A[:, 0], B.reshape(len(B), -1), B.shape[1], scale, self.steps)
 
 
 def _part(given: Any, name: str, shape: tuple[int, ...], meaning: str, draw: Callable[[], np.ndarray]) -> np.ndarray:
@@ -122,11 +123,8 @@ def _part(given: Any, name: str, shape: tuple[int, ...], meaning: str, draw: Cal
 class _RandLoRA(Model):
     halves_in_order = ("lambda", "gamma")
 
-    def __init__(
-        self, layer: Layer, A: np.ndarray, Bf: np.ndarray, n: int, scale: float, cg_iterations: int, cg_tol: float
-    ) -> None:
-        self.layer, self.A, self.Bf, self.n, self.scale = layer, A, Bf, n, scale
-        self.cg_iterations, self.cg_tol = cg_iterations, cg_tol
+    def __init__(self, layer: Layer, A: np.ndarray, Bf: np.ndarray, n: int, scale: float, steps: int) -> None:
+        self.layer, self.A, self.Bf, self.n, self.scale, self.steps = layer, A, Bf, n, scale, steps
         self.turned = layer.out_features < layer.in_features
         self._gram: tuple[Any, np.ndarray] | None = None
 
@@ -153,15 +151,21 @@ class _RandLoRA(Model):
     def _gamma(self, lam: np.ndarray) -> Linear:
         if self.turned:
             return ModulatedRows(self.Bf, self.A, lam, self.scale, base_gram=self.base_gram)
-        return ModulatedColumns(
-            self.Bf,
-            self.A,
-            lam,
-            self.scale,
-            base_gram=self.base_gram,
-            cg_iterations=self.cg_iterations,
-            cg_tol=self.cg_tol,
-        )
+        return ModulatedColumns(self.Bf, self.A, lam, self.scale, base_gram=self.base_gram)
+
+    def own_fit(self, f: Quadratic, key: Key, max_iterations: int, tol: float) -> Fitted | None:
+        if self.n * self.A.shape[1] <= modulated.DENSE:
+            return None
+        return self.coupled(f).fit(self.start(key), self.steps, max_iterations, tol)
+
+    def coupled(self, f: Quadratic) -> Coupled:
+        """f as a function of λ and γ."""
+        s2 = self.scale**2
+        if self.turned:
+            return Coupled(self.A, s2 * self.base_gram(f.C), None, self.scale * (f.R @ self.Bf).T, f.energy)
+        c = f.is_scalar
+        N = (s2 if c is None else s2 * c) * self.base_gram(None)
+        return Coupled(self.A, N, f.C if c is None else None, self.scale * (self.Bf.T @ f.R), f.energy)
 
     def seen(self, theta: Theta) -> np.ndarray:
         dW = self.scale * (self.Bf @ self.scaled(theta["lambda"], theta["gamma"]))

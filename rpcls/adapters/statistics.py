@@ -8,10 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import FormatError, InvalidTypeError, InvalidValueError
+from ..kernels import on_host
 from ..random import RandomLike
 from ..sketches import SketchFamily, SketchOperator
 from .accumulators import Accumulator, Exact, Frozen, Full, Partial, Thin
-from .arrays import check_finite, count, matrix, narrow, number, plain, wide
+from .arrays import check_finite, count, matrix, narrow, number, plain, tokens, wide
+from .places import card_of, check_place, module_of, working_on
 from .quadratic import Projected, Quadratic
 
 __all__ = ["LayerStatistics"]
@@ -63,6 +65,9 @@ class LayerStatistics:
     token, and in every batch, as in memory, some times sketch_size·(i + o): take batches of several times sketch_size
     tokens. The other forms of a sketch still pay for R.
 
+    Batches of CuPy arrays are summed on their card, as are torch tensors there, whose memory CuPy shares (without CuPy
+    they are copied to the host). The sums stay there until they are read; what is read, and fits, are on the host.
+
     Examples
     --------
     >>> import numpy as np
@@ -104,7 +109,8 @@ class LayerStatistics:
             if bias.shape != (o,):
                 raise InvalidValueError(f"bias must have shape (out_features,) = ({o},), got {bias.shape}")
             check_finite(bias, "bias")
-        self._frozen = Frozen(weight, bias)
+        self._frozen = self._frozen_there = Frozen(weight, bias)
+        self._card: int | None = None  # on which the sums are
         self.in_features, self.out_features = i, o
         self.first_token = count(first_token, "first_token", 0)
         self.tokens = 0
@@ -132,9 +138,9 @@ class LayerStatistics:
 
         Parameters
         ----------
-        X : (…, i) array_like or torch tensor
+        X : (…, i) array_like, CuPy array or torch tensor
             The layer's inputs, of any float type; leading dimensions are flattened.
-        Y : (…, o) array_like or torch tensor, optional
+        Y : (…, o) array_like, CuPy array or torch tensor, optional
             With `weight` the wanted outputs, else what the update should add to them; None (without `weight`): nothing.
             Statistics of inputs alone are for ``from_delta(inputs=…)``.
 
@@ -146,30 +152,46 @@ class LayerStatistics:
         Raises
         ------
         InvalidValueError, InvalidTypeError
-            Shapes that do not fit, or no real numbers.
+            Shapes that do not fit, no real numbers, or arrays that are not all on the host or all on one card, those of
+            the batches before included.
         NonFiniteError
             NaN or infinity. The statistics are as they were before the call.
         """
         X = _tokens(X, "X", self.in_features, "in_features")
         if Y is None and self.weight is not None:
             raise InvalidValueError("Y must be given: with a weight it is the wanted output; got None")
-        Y = np.broadcast_to(0.0, (len(X), self.out_features)) if Y is None else Y
+        if Y is None:
+            xp = module_of(X)
+            Y = xp.broadcast_to(xp.zeros(()), (len(X), self.out_features))
         Y = _tokens(Y, "Y", self.out_features, "out_features")
         if len(X) != len(Y):
             raise InvalidValueError(f"X and Y must have the same number of tokens, got {len(X)} and {len(Y)}")
+        check_place(X, Y, self._card, self.tokens > 0)
+        with working_on(X):
+            self._add(X, Y)
+        return self
+
+    def _add(self, X: Any, Y: Any) -> None:
         check_finite(X, "X")
         check_finite(Y, "Y")
-        first = self.first_token + self.tokens
+        if (card := card_of(X)) != self._card:  # the first batch
+            to = on_host if card is None else module_of(X).asarray
+            self._sums, self._card = self._host_sums.moved(to), card
+            self._frozen_there = self._frozen.moved(to) if self._sums.predicts else self._frozen
+        first, frozen = self.first_token + self.tokens, self._frozen_there
         if self._sums.whole:
-            self._sums.update(narrow(X), narrow(Y), first, self._frozen)
+            self._sums.update(narrow(X), narrow(Y), first, frozen)
         else:
             sums = self._sums if len(X) <= _CHUNK else self._sums.copy()
             for start in range(0, len(X), _CHUNK):
                 part = slice(start, start + _CHUNK)
-                sums.update(wide(X[part]), wide(Y[part]), first + start, self._frozen)
+                sums.update(wide(X[part]), wide(Y[part]), first + start, frozen)
             self._sums = sums
         self.tokens += len(X)
-        return self
+
+    @property
+    def _host_sums(self) -> Accumulator:
+        return self._sums if self._card is None else self._sums.moved(on_host)
 
     @classmethod
     def from_delta(cls, delta: Any, *, inputs: Any = None) -> LayerStatistics:
@@ -206,8 +228,8 @@ class LayerStatistics:
             result.tokens = i
         else:
             if not isinstance(inputs, LayerStatistics):
-                inputs = cls(i, 1).update(X := _tokens(inputs, "inputs", i, "in_features"), np.zeros((len(X), 1)))
-            source = inputs._sums
+                inputs = cls(i, 1).update(_tokens(inputs, "inputs", i, "in_features"))
+            source = inputs._host_sums
             if not isinstance(source, Exact) or inputs.in_features != i:
                 raise InvalidValueError(
                     f"inputs must be exact statistics of a layer with {i} inputs, got {inputs!r}; "
@@ -239,12 +261,13 @@ class LayerStatistics:
         ridge = number(ridge, "ridge")
         if self.tokens == 0:
             raise InvalidValueError("these statistics are empty: call update(X, Y) first")
-        f = self._sums.objective(self._frozen, self.tokens)
+        sums = self._host_sums
+        f = sums.objective(self._frozen, self.tokens)
         if isinstance(f, Projected):
-            assert isinstance(self._sums, Thin)
+            assert isinstance(sums, Thin)
             if preserve is not None:
                 raise InvalidValueError("thin statistics cannot preserve: they know no C; collect LayerStatistics")
-            mean = float(self._sums.input_squares) / self.in_features
+            mean = float(sums.input_squares) / self.in_features
             inner = Quadratic(f.inner.C + (ridge * mean) * (f.A @ f.A.T), f.inner.R, f.inner.energy)
             return Projected(f.A, inner)
         if ridge == 0 and preserve is None:
@@ -312,7 +335,7 @@ class LayerStatistics:
                 raise InvalidValueError(f"statistics add up only for the same {name}, and these differ")
         result = object.__new__(LayerStatistics)
         result.__dict__.update(self.__dict__)
-        result._sums = self._sums.merge(other._sums)
+        result._sums, result._card, result._frozen_there = self._host_sums.merge(other._host_sums), None, self._frozen
         result.tokens = self.tokens + other.tokens
         result.first_token = min(self.first_token, other.first_token)
         return result
@@ -349,8 +372,8 @@ class LayerStatistics:
         return result
 
 
-def _tokens(value: Any, name: str, features: int, meaning: str) -> np.ndarray:
-    array = plain(value, name)
+def _tokens(value: Any, name: str, features: int, meaning: str) -> Any:
+    array = tokens(value, name)
     if array.ndim < 2 or array.shape[-1] != features:
         raise InvalidValueError(f"{name} must have shape (tokens, {meaning}) = (…, {features}), got {array.shape}")
     return array.reshape(-1, features)

@@ -98,7 +98,7 @@ def test_conjugate_gradients_solve_what_is_coupled(kind: str, monkeypatch: pytes
     f = statistics(X, Z).objective(0.01)
     half = ModulatedColumns(random((9, 12), 0), random((4, 6), 1), random((4, 3), 2), 0.5)
     exact = half.solve(f)
-    monkeypatch.setattr(modulated, "_DENSE", 0)
+    monkeypatch.setattr(modulated, "DENSE", 0)
     for start in (None, random((3, 6), 3)):
         step = half.solve(f, start)
         assert step.rank is None
@@ -134,8 +134,7 @@ def test_bad_settings() -> None:
     for make, message in [
         (lambda: RandLoRA(0), "rank must be at least 1, got 0"),
         (lambda: RandLoRA(2, alpha=-1), "alpha must be more than 0, got -1"),
-        (lambda: RandLoRA(2, cg_iterations=0), "cg_iterations must be at least 1, got 0"),
-        (lambda: RandLoRA(2, cg_tol=0), "cg_tol must be more than 0, got 0"),
+        (lambda: RandLoRA(2, steps=0), "steps must be at least 1, got 0"),
         (lambda: RandLoRA(2, A=np.ones((2, 1, 3))), r"A must have at least .* = \(2, 1, 4\), got \(2, 1, 3\)"),
         (lambda: RandLoRA(2, B=np.ones((6, 2))), r"B must have at least .* = \(6, 2, 2\), got \(6, 2\)"),
         (lambda: NOLA(0, 2, 2), "a_size must be at least 1, got 0"),

@@ -1,0 +1,197 @@
+"""LayerStatistics of CuPy arrays and of torch tensors on a card: what the host gives, and no token leaves the card."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from layers import random
+
+import rpcls
+from rpcls.adapters import LayerStatistics, LoRA, RandLoRA, VeRA, fit, statistics
+from rpcls.adapters.quadratic import Projected
+from rpcls.errors import DeviceError, InvalidTypeError, InvalidValueError, NonFiniteError
+
+TOKENS, IN, OUT = 47, 6, 4
+W, BIAS, A = random((OUT, IN), 1), random((OUT,), 2), random((3, IN), 3)
+X = random((TOKENS, IN), 4)
+Y = X @ W.T + BIAS + random((TOKENS, OUT), 5)
+FORMS: dict[str, dict[str, Any]] = {
+    "exact": {},
+    "full": {"sketch": rpcls.SparseSign(3).sample(14, rng=6)},
+    "partial": {"sketch": rpcls.Gaussian().sample(14, rng=6), "form": "partial"},
+    "robust-partial": {"sketch": rpcls.SparseSign(3).sample(14, rng=6), "form": "robust-partial"},
+    "thin": {"thin": A},
+}
+every_form = pytest.mark.parametrize("form", FORMS)
+
+
+@pytest.fixture(autouse=True)
+def downloaded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Shapes of all that was copied from the card to the host, in which no number is that of the tokens."""
+    module = request.getfixturevalue("xp" if "xp" in request.fixturenames else "stand_in")
+    own, shapes = module.asnumpy, []
+
+    def asnumpy(array: Any) -> np.ndarray:
+        shapes.append(array.shape)
+        assert TOKENS not in array.shape
+        return own(array)
+
+    monkeypatch.setattr(module, "asnumpy", asnumpy)
+    return shapes
+
+
+def empty(form: str, frozen: bool = True, **more: Any) -> LayerStatistics:
+    return LayerStatistics(IN, OUT, **{**({"weight": W, "bias": BIAS} if frozen else {}), **FORMS[form], **more})
+
+
+def arrays(s: LayerStatistics) -> tuple[np.ndarray, np.ndarray, float]:
+    f = s.objective()
+    inner = f.inner if isinstance(f, Projected) else f
+    return inner.C, inner.R, inner.energy
+
+
+def same(a: LayerStatistics, b: LayerStatistics, rtol: float = 1e-12) -> None:
+    assert a.tokens == b.tokens and repr(a) == repr(b)
+    for left, right in zip(arrays(a), arrays(b), strict=True):
+        assert type(left) is type(right)
+        np.testing.assert_allclose(left, right, rtol=rtol, atol=rtol * np.abs(right).max())
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+@every_form
+def test_sums_are_those_of_the_host(
+    xp: Any,
+    form: str,
+    dtype: Any,
+    frozen: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    downloaded: list[tuple[int, ...]],
+) -> None:
+    monkeypatch.setattr(statistics, "_CHUNK", 10)
+    rows, wanted = X.astype(dtype), Y.astype(dtype)
+    host = empty(form, frozen).update(rows[:20], wanted[:20]).update(rows[20:], wanted[20:])
+    held = xp.asarray(rows), xp.asarray(wanted)
+    there = empty(form, frozen).update(held[0][:20], held[1][:20])
+    assert there.update(held[0][20:].reshape(3, 9, IN), held[1][20:].reshape(3, 9, OUT)) is there
+    if form == "exact":
+        assert not downloaded  # the sums stay on the card until they are read
+    same(there, host, rtol=1e-12 if dtype == np.float64 or form != "full" else 1e-5)
+
+
+def test_fits_agree(xp: Any) -> None:
+    host = empty("exact").update(X, Y)
+    there = LayerStatistics(IN, OUT, xp.asarray(W), xp.asarray(BIAS)).update(xp.asarray(X), xp.asarray(Y))
+    for family in (LoRA(2), VeRA(5), RandLoRA(2)):
+        want = fit(host, family, max_iterations=30)
+        got = fit(there, family, max_iterations=30)
+        np.testing.assert_allclose(got.delta(), want.delta(), rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(there.explained(xp.asarray(want.delta())), want.explained, rtol=1e-10)
+
+
+def test_a_known_update_with_inputs_on_the_card(xp: Any) -> None:
+    T = random((OUT, IN), 7)
+    same(LayerStatistics.from_delta(T, inputs=xp.asarray(X)), LayerStatistics.from_delta(T, inputs=X))
+
+
+@every_form
+def test_shards_and_files(xp: Any, form: str, tmp_path: Path) -> None:
+    first: dict[str, Any] = {"first_token": 20} if "sketch" in FORMS[form] else {}
+    there = empty(form).update(xp.asarray(X[:20]), xp.asarray(Y[:20]))
+    there.save(path := tmp_path / "layer.npz")
+    same(LayerStatistics.load(path), there)
+    rest = empty(form, **first).update(X[20:], Y[20:])
+    whole = empty(form).update(X, Y)
+    same(there + rest, whole)
+    same(rest + there, whole)
+    same(LayerStatistics.load(path).update(X[20:], Y[20:]), whole)
+    same(there.update(xp.asarray(X[20:]), xp.asarray(Y[20:])), whole)
+
+
+# -- batches that are refused -------------------------------------------------------------------------
+
+
+@every_form
+def test_bad_batches_change_nothing(xp: Any, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "_CHUNK", 8)
+    s = empty(form).update(xp.asarray(X[:20]), xp.asarray(Y[:20]))
+    before = arrays(s)
+    bad = Y.copy()
+    bad[3, 1] = -np.inf
+    huge = np.vstack([X[:30], 1e200 * X[30:]])
+    host, card = r"the host", r"card 0"
+    for x, y, error, message in [
+        (xp.asarray(X), xp.asarray(bad), NonFiniteError, r"Y\[3, 1\] is -inf: every entry must be finite"),
+        (xp.asarray(huge), xp.asarray(Y), InvalidValueError, "overflow float64; scale X and Y down"),
+        (xp.asarray(X), xp.asarray(Y[1:]), InvalidValueError, "same number of tokens, got 47 and 46"),
+        (xp.asarray(X), Y, InvalidTypeError, f"X and Y must be in one place, got X on {card} and Y on {host}"),
+        (X, xp.asarray(Y), InvalidTypeError, rf"got X on {host} and Y on {card}; cupy\.asarray\(…\) copies"),
+        (X, Y, InvalidTypeError, rf"must be where those before were, on {card}, got .* on {host}; .*cupy\.asnumpy"),
+        (xp.asarray(X + 1j), xp.asarray(Y), InvalidTypeError, "X must hold real numbers, got dtype complex128"),
+    ]:
+        with pytest.raises(error, match=message):
+            s.update(x, y)
+    assert s.tokens == 20
+    for left, right in zip(arrays(s), before, strict=True):
+        np.testing.assert_array_equal(left, right)
+    with pytest.raises(
+        InvalidTypeError, match=r"before were, on the host, got X and Y on card 0; .*add those to these"
+    ):
+        empty(form).update(X, Y).update(xp.asarray(X), xp.asarray(Y))
+
+
+def test_what_the_card_says(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any) -> None:
+        raise stand_in.cuda.memory.OutOfMemoryError("Out of memory allocating 9 bytes")
+
+    monkeypatch.setattr(stand_in, "vdot", full)
+    with pytest.raises(DeviceError, match="the card is out of memory"):
+        empty("exact").update(stand_in.asarray(X), stand_in.asarray(Y))
+
+
+class Tensor:
+    """What rpcls knows of a torch tensor on a card."""
+
+    is_cuda = True
+
+    def __init__(self, array: np.ndarray, dtype: str = "torch.float64") -> None:
+        self.array, self.dtype = array, dtype
+
+    def __dlpack__(self, **settings: Any) -> Any:
+        return self.array.__dlpack__(**settings)
+
+    def __dlpack_device__(self) -> Any:
+        return self.array.__dlpack_device__()
+
+    def detach(self) -> Tensor:
+        return self
+
+    def cpu(self) -> Tensor:
+        return self
+
+    def numpy(self) -> np.ndarray:
+        return self.array
+
+    def float(self) -> Tensor:
+        return Tensor(self.array)
+
+
+@pytest.mark.parametrize("dtype", ["torch.float64", "torch.bfloat16"])
+def test_torch_tensors_are_summed_on_their_card(
+    stand_in: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(Tensor=Tensor))
+    there, host = empty("exact").update(Tensor(X, dtype), Tensor(Y, dtype)), empty("exact").update(X, Y)
+    same(there, host)
+    with pytest.raises(InvalidTypeError, match="must be where those before were, on card 0"):
+        there.update(X, Y)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "cupy", None)  # not installed: copied to the host
+        same(host.update(Tensor(X, dtype), Tensor(Y, dtype)), empty("exact").update(X, Y).update(X, Y))
