@@ -48,7 +48,7 @@ def problem(condition: float = 10.0, k: int | None = None, noise: float = 1.0) -
 def test_solves_are_as_accurate_as_substitution(xp: Any, condition: float | None, k: int, decades: int) -> None:
     R = triangle_of(condition or 1.0, decades=decades)
     if condition is None:  # of rows that are not graded, so that the inverse alone would lose its digits
-        R = np.triu(np.random.default_rng(1).standard_normal((40, 40)))
+        R = np.triu(np.random.default_rng(0).standard_normal((40, 40)))
         condition = 1e10
     factor, host = Factor.of(xp.asarray(R), 15 * EPS), Factor(R, 15 * EPS)
     assert isinstance(factor, CardFactor) and factor.full and factor.rank == 40 and on_card(factor.triangle)
