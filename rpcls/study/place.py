@@ -74,9 +74,9 @@ def place_of(device: Any) -> Host:
 
 
 class CardGauge:
-    """`memory.Gauge` for rows on a card: by how much a run makes CuPy's memory pool grow there.
+    """`memory.Gauge` for rows on a card: what CuPy's memory pool has there after a run, less what was in use before.
 
-    The pool keeps what is freed, so its growth is the greatest need, with what was lost to gaps between pieces.
+    The pool keeps what is freed, so that is the greatest need, with what was lost to gaps between pieces.
     """
 
     def __init__(self, A: Any, b: Any, workers: int | None = None) -> None:
@@ -94,9 +94,9 @@ class CardGauge:
 
         pool = cupy().get_default_memory_pool()
         pool.free_all_blocks()
-        before = pool.total_bytes()
+        before = pool.used_bytes()
         outcome = run_method(solver, family, d, seed, self._A, self._b, self._workers)
-        grown = pool.total_bytes() - before
+        needed = pool.total_bytes() - before
         if outcome.x is None:
             return None, outcome.message
-        return (grown / 2**20, "") if grown > 0 else (None, "CuPy's own memory pool is not in use")
+        return (needed / 2**20, "") if needed > 0 else (None, "CuPy's own memory pool is not in use")
