@@ -31,7 +31,7 @@ def test_report(monkeypatch: pytest.MonkeyPatch) -> None:
             "4 × 2": {
                 "seconds": {"precondition": [4e-3], "normal equations, CuPy": [2e-3]},
                 "bytes": 5 * 10**9,
-                "gradients": {"precondition": 3e-16},
+                "distances": {"precondition": 3e-16},
             }
         },
         "memory_bytes": 80 * 10**9,
