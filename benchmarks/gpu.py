@@ -240,8 +240,8 @@ def report(data: dict[str, Any]) -> str:
             lines.append([name, f"{median(times) * 1e3:.1f} ms", f"{reads:.1f}", ratio, far])
         parts.append(table([f"solve, float64, {shape}", "time", "reads of A", "÷ normal equations", "from QR"], lines))
     parts.append(
-        "The rows are normal, times a matrix of that condition number. The last column is ‖A(x − x_QR)‖ ÷ ‖Ax_QR‖, x_QR by "
-        "Householder QR of all rows. Peers that found no room on the card are left out."
+        "The rows are normal, times a matrix of that condition number. The last column is ‖A(x − x_QR)‖ ÷ ‖Ax_QR‖, "
+        "x_QR by Householder QR of all rows. Peers that found no room on the card are left out."
     )
     host = data["host"]
     parts.append(
