@@ -1,7 +1,7 @@
 """How fast a machine is: the few rates from which the cost of every solver is predicted.
 
-The committed table is of a machine with two cores. A user's own, written by `rpcls.calibrate`, takes its place in every
-later process; nothing else about the machine enters a plan, so equal tables give equal plans.
+The committed table is what `rpcls calibrate` found on a machine with two cores, rounded. A user's own takes its place
+in every later process; nothing else about the machine enters a plan, so equal tables give equal plans.
 """
 
 from __future__ import annotations
@@ -75,14 +75,14 @@ class Rates:
 
 
 COMMITTED = Rates(
-    read=4e-11,
-    compress=1.2e-10,
-    blas3=((16, 6e-11), (64, 2.5e-11), (256, 2.1e-11), (1000, 1.3e-11)),
-    factor=((16, 5e-10), (64, 1.5e-10), (256, 5.6e-11), (1000, 2.5e-11)),
-    direct=((16, 8e-10), (64, 2.6e-10), (256, 5e-11), (1000, 2.5e-11)),
-    entry=1.5e-9,
+    read=4.4e-11,
+    compress=2.3e-10,
+    blas3=((16, 3e-11), (64, 1.6e-11), (256, 1.7e-11), (1000, 1.3e-11)),
+    factor=((16, 5.8e-10), (64, 3e-10), (256, 1.1e-10), (1000, 1.7e-11)),
+    direct=((16, 1.5e-10), (64, 9e-11), (256, 4e-11), (1000, 1.8e-11)),
+    entry=2.2e-9,
     compress_entry=2.2e-8,
-    sweep=3e-4,
+    sweep=0.00031,
 )
 
 

@@ -246,7 +246,11 @@ def test_a_users_rates_change_plans_and_only_they(place: Path) -> None:
     shape = (1_000_000, 16)
     before = plan(shape)
     assert rates.rates() is COMMITTED
-    slow = replace(COMMITTED, blas3=tuple((n, 100 * rate) for n, rate in COMMITTED.blas3))
+    slow = replace(
+        COMMITTED,
+        blas3=tuple((n, 100 * rate) for n, rate in COMMITTED.blas3),
+        direct=tuple((n, 100 * rate) for n, rate in COMMITTED.direct),
+    )
     use(slow, place)
     assert rates.rates() == slow and before.choice.route == "gram" and plan(shape).choice.route == "cg"
     place.unlink()

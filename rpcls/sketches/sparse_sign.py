@@ -57,6 +57,9 @@ class _SignBlocks(SketchFamily):
         from ..kernels.cpu import sparse_sign
 
         edges, key, nnz = self._edges(S), np.uint64(S.key.value), self.nnz_per_column
+        column_bytes = S.sketch_size * A.dtype.itemsize
+        if nnz == 1 and A.flags.f_contiguous and A.shape[1] > 1 and column_bytes <= _NEAREST_BYTES:
+            return _by_column(S, A, b, weight, start, workers, scale, edges)
 
         def kernel(x, A, stride, b, weights, cut: tuple[int, int], group, panel, side, out, out_side, sums, totals):
             code = np.empty((-(-nnz // 4) * 4, tiled.panel_rows(group, A.dtype)), np.uint32)
@@ -101,6 +104,43 @@ class _SignBlocks(SketchFamily):
         b1, bb, total = totals[:k], totals[k : 2 * k], float(totals[2 * k])
         Sb = side[:, :k].astype(A.dtype)
         return Sums(out, Sb, side[:, k].copy(), sums[:, 2:].copy(), sums[:, 0].copy(), sums[:, 1].copy(), b1, bb, total)
+
+
+_NEAREST_BYTES = 1 << 14  # of a column of SA, up to which taking A by columns is faster than transposing it
+_PANEL_ROWS = 4096
+
+
+def _by_column(
+    S: SketchOperator,
+    A: np.ndarray,
+    b: np.ndarray,
+    weight: np.ndarray | None,
+    start: int,
+    workers: int,
+    scale: tuple[float, float],
+    edges: np.ndarray,
+) -> Sums:
+    """The sweep of a CountSketch over a Fortran-ordered A."""
+    from ..kernels.cpu import columns
+
+    (m, n), k, d, dtype = A.shape, b.shape[1], S.sketch_size, A.dtype
+    key, weights = np.uint64(S.key.value), np.empty(0) if weight is None else weight
+
+    def task(first: int, stop: int) -> tuple[np.ndarray, ...]:
+        out, side = lanes.aligned(n * d, dtype).reshape(n, d), np.zeros((k + 1, d), dtype)
+        sums, totals = np.zeros((n, 2 + k)), np.zeros(2 * k + 1)
+        columns.sweep(
+            A, b, weights, first, stop, start, key, edges, *scale, _PANEL_ROWS, out, side, sums, totals
+        )  # fmt: skip
+        return out, side, sums, totals
+
+    cuts = lanes.row_cuts(m, d, n * d * dtype.itemsize)
+    out, side, sums, totals = lanes.add_up(lanes.run(task, cuts, workers))
+    b1, bb, total = totals[:k], totals[k : 2 * k], float(totals[2 * k])
+    return Sums(
+        np.ascontiguousarray(out.T), np.ascontiguousarray(side[:k].T), side[k].astype(np.float64),
+        sums[:, 2:].copy(), sums[:, 0].copy(), sums[:, 1].copy(), b1, bb, total,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
