@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STUDY = ROOT / "docs" / "study"
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = ("README.md", "docs/benchmarks.md", "docs/accuracy.md")
+RESULTS_SHOWN = ("compress", "accuracy", "which_solver", "adapters", "token_sketch")  # in docs/benchmarks.md
 SKETCH = "SparseSign(nnz_per_column=8)"
 _TOLD = ("processor", "cores usable", "Python", "numpy", "scipy", "numba", "BLAS")
 
@@ -43,7 +44,7 @@ def take_over(folder: Path) -> None:
 def sections(page: str) -> dict[str, str]:
     """What belongs between the markers of a page, from the committed files alone."""
     if page == "docs/benchmarks.md":
-        return {name: _result(name, page) for name in ("compress", "accuracy", "which_solver")}
+        return {name: _result(name, page) for name in RESULTS_SHOWN}
     table = StudyTable.from_csv(STUDY / "results.csv")
     machine = json.loads((STUDY / "machine.json").read_text(encoding="utf-8"))
     summary = table.summary()

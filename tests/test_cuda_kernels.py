@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -143,15 +144,29 @@ def test_every_16_bit_number_widens_exactly(kind: str) -> None:
 # -- compress ---------------------------------------------------------------------------------------
 
 
+@contextmanager
+def card_with(shared_bytes: int) -> Iterator[Any]:
+    """The stand-in for CuPy, on a card with that much shared memory for a block."""
+    device._most_shared_bytes.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cupy_stand_in, "MOST_SHARED_BYTES", shared_bytes)
+        patch.setitem(device._INPUTS, "H", INPUTS["bfloat16"])  # which CuPy does not know, as its bits
+        with cupy_stand_in.imported(patch) as cupy:
+            yield cupy
+    device._most_shared_bytes.cache_clear()
+
+
 @pytest.fixture(params=[H100_BYTES, SMALL_BYTES], ids=["H100", "small"])
-def card(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The stand-in for CuPy, on a card with much or little shared memory for a block."""
-    monkeypatch.setattr(cupy_stand_in, "MOST_SHARED_BYTES", request.param)
-    monkeypatch.setitem(device._INPUTS, "H", INPUTS["bfloat16"])  # which CuPy does not know, as its bits
-    device._most_shared_bytes.cache_clear()
-    with cupy_stand_in.imported(monkeypatch) as cupy:
+def card(request: pytest.FixtureRequest) -> Iterator[Any]:
+    with card_with(request.param) as cupy:
         yield cupy
-    device._most_shared_bytes.cache_clear()
+
+
+@pytest.fixture
+def any_card() -> Iterator[Any]:
+    """For kernels that shared memory makes no difference to."""
+    with card_with(SMALL_BYTES) as cupy:
+        yield cupy
 
 
 def problem(m: int, n: int, k: int, kind: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -251,11 +266,11 @@ def test_copies_of_some_rows_at_a_time(card: Any, monkeypatch: pytest.MonkeyPatc
 @needs_compiler
 @pytest.mark.parametrize("kind", INPUTS)
 @pytest.mark.parametrize("n", [1, 70, 300])
-def test_exact_sums_alone(card: Any, kind: str, n: int) -> None:
+def test_exact_sums_alone(any_card: Any, kind: str, n: int) -> None:
     A, numbers, b, w = problem(1000, n, 1 if kind == "bfloat16" else 2, kind)
     S = rpcls.CountSketch().sample(3, rng=0)
     expected = rpcls.CountSketch().sweep(S, numbers, b, w, 0, 1, (0.5, 4.0))
-    swept = sweeps.Swept(None, np.zeros((3, 3)), *sweeps.exact(rows_on(card, A, b, w, 0, (0.5, 4.0))))
+    swept = sweeps.Swept(None, np.zeros((3, 3)), *sweeps.exact(rows_on(any_card, A, b, w, 0, (0.5, 4.0))))
     check_sums(swept._replace(sides=np.column_stack([expected.Sb, expected.S1])), expected, 1e-6)
     assert np.allclose(swept.right[1], expected.bb, rtol=1e-14) and np.isclose(swept.weight, w.sum(), rtol=1e-14)
 
@@ -321,18 +336,18 @@ def test_hadamard_sweep(kind: str, family: Any) -> None:
 @pytest.mark.parametrize("kind", INPUTS)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(("n", "k"), [(1, 1), (37, 2), (300, 3), (700, 1)])
-def test_gradient(card: Any, monkeypatch: pytest.MonkeyPatch, kind: str, layout: str, n: int, k: int) -> None:
+def test_gradient(any_card: Any, monkeypatch: pytest.MonkeyPatch, kind: str, layout: str, n: int, k: int) -> None:
     """Several teams a block, teams of several warps, pairs of right-hand sides."""
     m = 190
     A, numbers, b, w = problem(m, n, k, kind)
     X = np.random.default_rng(1).standard_normal((n, k))
     weighted, centred, given = (n == 37, n == 300, k != 2 or layout != "F")
     means = (np.linspace(-1, 1, n), np.linspace(1, 2, k)) if centred else None
-    held = card.ndarray(LAYOUTS[layout](A)), card.ndarray(b) if given else None
+    held = any_card.ndarray(LAYOUTS[layout](A)), any_card.ndarray(b) if given else None
     results = []
     for backward in (False, True):
         monkeypatch.setattr(cupy_stand_in, "BACKWARD", backward)
-        found = sweeps.gradient(*held, card.ndarray(w) if weighted else None, means, X)
+        found = sweeps.gradient(*held, any_card.ndarray(w) if weighted else None, means, X)
         results.append(found)
     (squares, out), again = results
     assert np.array_equal(squares, again[0]) and np.array_equal(out, again[1])

@@ -63,7 +63,7 @@ def test_every_marker_is_filled_by_a_command(refresh):
     for page in refresh.PAGES:
         text = (ROOT / page).read_text(encoding="utf-8")
         assert set(re.findall(r"<!-- (\w+):begin -->", text)) == set(refresh.sections(page))
-    for name in ("compress", "accuracy", "which_solver"):
+    for name in refresh.RESULTS_SHOWN:
         assert refresh._result(name, "docs/benchmarks.md").startswith(f"Written by `python benchmarks/{name}.py`.")
 
 

@@ -177,8 +177,11 @@ def test_the_certificate_leverage_and_more_columns_than_rows(xp: Any) -> None:
     ]
     assert picked[0].indices == picked[1].indices and np.allclose(picked[0].factors, picked[1].factors)  # type: ignore
     wide = np.random.default_rng(0).standard_normal((20, 2000))
-    got = rpcls.lstsq(wide, wide[:, 0], device="cuda")
-    assert np.allclose(got.x, rpcls.lstsq(wide, wide[:, 0]).x) and "conjugate gradients on AAᵀ" in got.details
+    got = rpcls.lstsq(wide, wide[:, 0], "precondition", device="cuda")
+    assert (
+        np.allclose(got.x, rpcls.lstsq(wide, wide[:, 0], "precondition").x)
+        and "conjugate gradients on AAᵀ" in got.details
+    )
 
 
 def test_no_rows(xp: Any) -> None:
