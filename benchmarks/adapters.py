@@ -104,7 +104,7 @@ def report(data: dict[str, Any]) -> str:
             one["family"], f"{one['parameters']:,}", f"{one['seconds']:.1f} s",
             f"≤ {wanted} s, {'met' if met else '**not met**'}", f"{one['peak_bytes'] / 1e9:.2f} GB",
             f"{one['half_steps']}{'' if one['converged'] else ', not converged'}", f"{one['explained']:.3f}",
-            f"{one['flops'] / 1e9:,.3g}", f"{one['flops'] / 1e9 / one['seconds']:.2g}",
+            f"{float(format(one['flops'] / 1e9, '.3g')):,g}", f"{one['flops'] / 1e9 / one['seconds']:.2g}",
             f"{one['dense_bytes'] / 1e12:,.3g} TB",
         ])  # fmt: skip
     header = [
