@@ -98,12 +98,18 @@ class _SignBlocks(SketchFamily):
             return out, out_side, sums, totals
 
         cuts = lanes.row_cuts(m, d, n * d * A.dtype.itemsize, least=2)
-        out, side, sums, totals = lanes.add_up(lanes.run(task, cuts, workers))
-        out *= A.dtype.type(1 / np.sqrt(nnz))
-        side /= np.sqrt(nnz)
-        b1, bb, total = totals[:k], totals[k : 2 * k], float(totals[2 * k])
-        Sb = side[:, :k].astype(A.dtype)
-        return Sums(out, Sb, side[:, k].copy(), sums[:, 2:].copy(), sums[:, 0].copy(), sums[:, 1].copy(), b1, bb, total)
+        return _put_together(*lanes.add_up(lanes.run(task, cuts, workers)), nnz)
+
+
+def _put_together(out: np.ndarray, side: np.ndarray, sums: np.ndarray, totals: np.ndarray, nnz: int) -> Sums:
+    """From √ζ·SA (d, n), √ζ·S[b 1] (d, k + 1), the sums of A's columns (n, 2 + k), and those of b (2k + 1,)."""
+    k = side.shape[1] - 1
+    out *= out.dtype.type(1 / np.sqrt(nnz))
+    side /= np.sqrt(nnz)
+    return Sums(
+        np.ascontiguousarray(out), side[:, :k].astype(out.dtype, order="C"), side[:, k].astype(np.float64),
+        sums[:, 2:].copy(), sums[:, 0].copy(), sums[:, 1].copy(), totals[:k], totals[k : 2 * k], float(totals[2 * k]),
+    )  # fmt: skip
 
 
 _NEAREST_BYTES = 1 << 14  # of a column of SA, up to which taking A by columns is faster than transposing it
@@ -136,11 +142,7 @@ def _by_column(
 
     cuts = lanes.row_cuts(m, d, n * d * dtype.itemsize)
     out, side, sums, totals = lanes.add_up(lanes.run(task, cuts, workers))
-    b1, bb, total = totals[:k], totals[k : 2 * k], float(totals[2 * k])
-    return Sums(
-        np.ascontiguousarray(out.T), np.ascontiguousarray(side[:k].T), side[k].astype(np.float64),
-        sums[:, 2:].copy(), sums[:, 0].copy(), sums[:, 1].copy(), b1, bb, total,
-    )  # fmt: skip
+    return _put_together(out.T, side.T, sums, totals, 1)
 
 
 @dataclass(frozen=True)

@@ -15,29 +15,29 @@ _1 = np.uint32(1)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _scatter(column, signed, row, out):
-    """out[row] += signed·column."""
+def _scatter(column, sign, row, out):
+    """out[row] += sign·column."""
     count = len(column)
     full = count - count % 4
     for i in range(0, full, 4):  # the products first: a sum may have to wait for the one before it
-        a, b = signed[i] * column[i], signed[i + 1] * column[i + 1]
-        c, d = signed[i + 2] * column[i + 2], signed[i + 3] * column[i + 3]
+        a, b = sign[i] * column[i], sign[i + 1] * column[i + 1]
+        c, d = sign[i + 2] * column[i + 2], sign[i + 3] * column[i + 3]
         out[row[i]] += a
         out[row[i + 1]] += b
         out[row[i + 2]] += c
         out[row[i + 3]] += d
     for i in range(full, count):
-        out[row[i]] += signed[i] * column[i]
+        out[row[i]] += sign[i] * column[i]
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "nsz", "contract"})  # so that sums vectorise
-def _sum_plain(column, rhs, out):
-    """`_sum` without weights and in the units of A."""
+def _sum(column, weighted, root, rhs, out):
+    """out (2 + k,) += 1ᵀa, aᵀa and bᵀa for a column a, whose ones are the roots of the weights if it is weighted."""
     total, square, product = 0.0, 0.0, 0.0
     first = rhs[0]
     for i in range(len(column)):
         a = np.float64(column[i])
-        total += a
+        total += a * root[i] if weighted else a
         square += a * a
         product += a * first[i]
     out[0] += total
@@ -50,17 +50,6 @@ def _sum_plain(column, rhs, out):
         out[2 + j] += product
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "nsz", "contract"})
-def _sum(column, factor, root, rhs, out):
-    """out (2 + k,) += 1ᵀa, aᵀa and bᵀa for a = factor·column, whose ones are the roots of the weights."""
-    for i in range(len(column)):
-        a = np.float64(factor[i] * column[i])
-        out[0] += a * root[i]
-        out[1] += a * a
-        for j in range(len(rhs)):
-            out[2 + j] += a * rhs[j, i]
-
-
 @njit(nogil=True, cache=True)
 def sweep(A, b, weight, first, stop, start, key, edges, scale_a, scale_b, capacity, out, out_side, sums, totals):
     """One task of a fused sweep: rows first..stop of A (m, n), Fortran-ordered, `capacity` at a time.
@@ -70,7 +59,7 @@ def sweep(A, b, weight, first, stop, start, key, edges, scale_a, scale_b, capaci
     """
     n, k = A.shape[1], b.shape[1]
     code, row = np.empty((4, capacity), np.uint32), np.empty(capacity, np.uint32)
-    sign, factor, signed = np.empty(capacity, A.dtype), np.empty(capacity, A.dtype), np.empty(capacity, A.dtype)
+    sign, factor = np.empty(capacity, A.dtype), np.empty(capacity, A.dtype)
     root, rhs, beside = np.ones(capacity), np.empty((k, capacity)), np.empty(capacity, A.dtype)
     plain = len(weight) == 0 and scale_a == 1.0
     while first < stop:
@@ -82,7 +71,6 @@ def sweep(A, b, weight, first, stop, start, key, edges, scale_a, scale_b, capaci
             if len(weight):
                 root[i] = np.sqrt(weight[first + i])
             factor[i] = root[i] * scale_a
-            signed[i] = sign[i] * factor[i]
             totals[2 * k] += root[i] * root[i]
         for j in range(k):
             for i in range(rows):
@@ -97,9 +85,12 @@ def sweep(A, b, weight, first, stop, start, key, edges, scale_a, scale_b, capaci
         _scatter(beside[:rows], sign, row, out_side[k])
         for c in range(n):
             column = A[first : first + rows, c]
-            _scatter(column, signed, row, out[c])
             if plain:
-                _sum_plain(column, rhs, sums[c])
-            else:
-                _sum(column, factor, root, rhs, sums[c])
+                _scatter(column, sign, row, out[c])
+                _sum(column, False, root, rhs, sums[c])
+                continue
+            for i in range(rows):
+                beside[i] = factor[i] * column[i]
+            _scatter(beside[:rows], sign, row, out[c])
+            _sum(beside[:rows], True, root, rhs, sums[c])
         first += rows

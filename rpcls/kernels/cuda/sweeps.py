@@ -33,7 +33,7 @@ _BLOCK_BYTES = 64 << 20  # rows of a dense S realised at a time
 _COPY_BYTES = 256 << 20  # rows that are not contiguous copied at a time
 _PANEL_BYTES = 16 << 20  # rows that Hadamard transforms keep in the L2 cache
 _TOTAL_ROWS = 1 << 14  # rows of b that a block adds up
-_SIDE_GROUPS = 512  # of lanes, in the sketch of b
+_SIDE_GROUPS, _SIDE_BYTES = 512, 64 << 20  # of lanes, in the sketch of b, and what they may take
 
 
 class Rows(NamedTuple):
@@ -159,7 +159,8 @@ def _sparse_sign(rows: Rows, key: int, d: int, nnz: int) -> Swept:
         SA, sums = _gather(rows, lists, entries, bounds, d, factor)
     else:
         SA, sums = _panels(rows, cut, parts, entries, shares, d, factor)
-    each = -(-lists.lanes // min(lists.lanes, _SIDE_GROUPS))
+    groups = min(lists.lanes, _SIDE_GROUPS, max(1, _SIDE_BYTES // (8 * d * (k + 1))))
+    each = -(-lists.lanes // groups)
     groups = -(-lists.lanes // each)
     sides = xp.empty((groups, d, k + 1))
     launch(
