@@ -43,12 +43,12 @@ def draw(data: dict[str, Any], path: Path) -> None:
         for axes, (shape, conditions) in zip(panels, shapes.items(), strict=True):
             _panel(axes, shape, conditions)
         panels[0].set_ylabel("backward error, relative")
+        panels[len(panels) // 2].set_xlabel("seconds", fontsize=9.5)  # above the legend, which lies outside
         handles, names = panels[-1].get_legend_handles_labels()
         figure.legend(
             handles, names, loc="outside lower center", ncols=6, frameon=False, fontsize=8.5, handletextpad=0.2,
             title="; ".join(_LEVELS.values()), title_fontsize=8.5,
         )  # fmt: skip
-        figure.supxlabel("seconds", fontsize=9.5)
         figure.savefig(path, facecolor="white", metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
@@ -73,7 +73,7 @@ def _panel(axes: Axes, shape: str, conditions: dict[str, Any]) -> None:
             )
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_ylim(3e-18, 30)
+    axes.set_ylim(3e-19, 30)  # the least that is drawn, and no marker cut
     axes.axhline(2.0**-53, color="#222222", lw=0.8, ls=(0, (4, 3)))
     ticks = [1e-16, 1e-12, 1e-8, 1e-4, 1.0]
     axes.set_yticks(ticks)

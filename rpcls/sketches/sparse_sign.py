@@ -98,7 +98,8 @@ class _SignBlocks(SketchFamily):
             return out, out_side, sums, totals
 
         cuts = lanes.row_cuts(m, d, n * d * A.dtype.itemsize, least=2)
-        return _put_together(*lanes.add_up(lanes.run(task, cuts, workers)), nnz)
+        out, side, sums, totals = lanes.add_up(lanes.run(task, cuts, workers))
+        return _put_together(out, side, sums, totals, nnz)
 
 
 def _put_together(out: np.ndarray, side: np.ndarray, sums: np.ndarray, totals: np.ndarray, nnz: int) -> Sums:
