@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 _SPARE_BYTES = 16 << 20  # what the accumulators of all lanes but the first may take
 _GROUP_BYTES = 4096  # bytes of a row in one group: a memory page, below which prefetching suffers
-_PANEL_BYTES = 256 << 10  # bytes of a panel: a fraction of the second-level cache
+_PANEL_BYTES = 512 << 10  # bytes of a panel: its tiles, one at a time, are a fraction of the second-level cache
 _LANE_ROWS = 1 << 15  # rows of a lane at least: a task costs some tens of microseconds beside its rows
 _TASKS = 8  # cut columns finer when there would be fewer tasks
 

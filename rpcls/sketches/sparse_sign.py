@@ -132,9 +132,11 @@ def _by_column(
 
     (m, n), k, d, dtype = A.shape, b.shape[1], S.sketch_size, A.dtype
     key, weights = np.uint64(S.key.value), np.empty(0) if weight is None else weight
+    four = columns.GROUP
+    groups = [-(-count // four) for count in (n, k + 1)]
 
     def task(first: int, stop: int) -> tuple[np.ndarray, ...]:
-        out, side = lanes.aligned(n * d, dtype).reshape(n, d), np.zeros((k + 1, d), dtype)
+        out, side = (lanes.aligned(count * d * four, dtype).reshape(count, d, four) for count in groups)
         sums, totals = np.zeros((n, 2 + k)), np.zeros(2 * k + 1)
         columns.sweep(
             A, b, weights, first, stop, start, key, edges, *scale, _PANEL_ROWS, out, side, sums, totals
@@ -143,7 +145,8 @@ def _by_column(
 
     cuts = lanes.row_cuts(m, d, n * d * dtype.itemsize)
     out, side, sums, totals = lanes.add_up(lanes.run(task, cuts, workers))
-    return _put_together(out.T, side.T, sums, totals, 1)
+    out, side = (part.transpose(1, 0, 2).reshape(d, -1) for part in (out, side))
+    return _put_together(out[:, :n], side[:, : k + 1], sums, totals, 1)
 
 
 @dataclass(frozen=True)

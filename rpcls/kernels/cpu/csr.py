@@ -50,12 +50,12 @@ def sweep(
             for z in range(nnz):
                 drawn = code[z, i]
                 target = np.int64(drawn >> np.uint32(1))
-                signed = -factor if drawn & np.uint32(1) else factor
+                unit = 1.0 - 2.0 * (drawn & np.uint32(1))  # no branch to mispredict
+                signed = factor * unit
                 into = out[target]
                 for p in range(begin, end):
                     into[indices[p]] += out.dtype.type(data[p] * signed)
                 side = out_side[target]
-                unit = -1.0 if drawn & np.uint32(1) else 1.0
                 for j in range(k + 1):
                     side[j] += unit * right[j]
         first += rows

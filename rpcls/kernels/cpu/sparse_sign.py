@@ -12,13 +12,14 @@ from numba import njit
 from . import panel as _panel
 from .philox import philox
 from .simd import (
+    LINE_BYTES,
     NARROW_BYTES,
     RUN,
     WIDE_BYTES,
     add_pair,
     axpy_narrow,
     axpy_wide,
-    fetch_narrow,
+    fetch_line,
     fetch_narrow_once,
     fetch_wide,
     fetch_wide_once,
@@ -71,13 +72,14 @@ def codes(key, start, count, edges, out):
 @njit(nogil=True, cache=True, inline="always")
 def _entry(code, out):
     """The row and the value of one entry of √ζ·S, the value in the dtype of out."""
-    return np.int64(code >> np.uint32(1)), out.dtype.type(-1.0 if code & np.uint32(1) else 1.0)
+    return np.int64(code >> np.uint32(1)), out.dtype.type(1.0 - 2.0 * (code & np.uint32(1)))  # no branch to mispredict
 
 
 @njit(nogil=True, cache=True)
-def _scatter(panel, tiles, wide, capacity, rows, nnz, d, whole, code, out):
+def _scatter(panel, tiles, wide, capacity, rows, nnz, d, whole, code, out, x, later, step_later):
     """out += S·panel, four blocks of rows at a time: enough to be worth loading a row for, few enough to stay in the
-    cache. out is (d, columns) if whole, else (tile, d, width)."""
+    cache. out is (d, columns) if whole, else (tile, d, width). Meanwhile x is asked for from `later` on, in steps of
+    step_later, a wide tile's worth of lines for each that is added: the rows of the next panel."""
     broad, thin = WIDE_BYTES // panel.itemsize, NARROW_BYTES // panel.itemsize
     columns = broad * wide + thin * (tiles - wide)
     drawn, step = code.reshape(-1), code.shape[1]
@@ -93,7 +95,11 @@ def _scatter(panel, tiles, wide, capacity, rows, nnz, d, whole, code, out):
                         fetch_wide(out, to + _entry(code[q, min(i + _SOON, rows - 1)], out)[0] * pitch)
                     scatter_wide(panel, source + i * width, drawn, z * step + i, step, out, to, pitch)
             elif t < wide:
+                ask = step_later if z < 8 else 0
                 for i in range(rows):
+                    fetch_line(x, later)
+                    fetch_line(x, later + ask)
+                    later += 2 * ask
                     scatter_wide(panel, source + i * width, drawn, z * step + i, step, out, to, pitch)
             else:
                 for i in range(rows):
@@ -138,15 +144,12 @@ def _add_rows(x, origin, stride, rows, starts, wide, one, rhs, code, out, out_si
             source, to = origin + i * stride, row * pitch
             if len(out_side):
                 add_pair(out_side, row * thin, factor, rhs, one, i)
-            soon = _entry(code[min(i + _SOON, rows - 1)], out)[0] * pitch - to
             for t in range(wide):
                 fetch_wide_once(x, source + starts[t] + later)
-                fetch_wide(out, to + soon)
                 axpy_wide(out, to, x, source + starts[t], factor)
                 to += broad
             for t in range(wide, len(starts)):
                 fetch_narrow_once(x, source + starts[t] + later)
-                fetch_narrow(out, to + soon)
                 axpy_narrow(out, to, x, source + starts[t], factor)
                 to += thin
         source, at = origin + first * stride, 0
@@ -183,6 +186,8 @@ def sweep(
     partial = _aligned(len(sums))
     direct = stride > 0 and k == 1 and nnz == 1 and len(weight) == 0 and scale_a == 1.0
     unused = np.zeros_like(totals)
+    in_one = stride == starts[-1] - starts[0] + (WIDE_BYTES if len(starts) == wide else NARROW_BYTES) // x.itemsize
+    line = LINE_BYTES // x.itemsize if in_one else 0
     side_tiles = k // (NARROW_BYTES // side.itemsize) + 1
     one[:] = 1.0
     while first < stop:
@@ -206,7 +211,8 @@ def sweep(
             _gather(A, first, rows, starts, wide, capacity, panel)
             _stage(panel, 0, 0, rows, starts, wide, capacity, panel, scale, one, rhs, partial)
         sums += partial
-        _scatter(panel, len(starts), wide, capacity, rows, nnz, d, nnz == 1, code, out)
+        later = (first + rows) * stride
+        _scatter(panel, len(starts), wide, capacity, rows, nnz, d, nnz == 1, code, out, x, later, line)
         if len(out_side):
-            _scatter(side, side_tiles, 0, capacity, rows, nnz, d, False, code, out_side)
+            _scatter(side, side_tiles, 0, capacity, rows, nnz, d, False, code, out_side, x, 0, 0)
         first += rows
