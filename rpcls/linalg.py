@@ -264,6 +264,38 @@ def triangle_in_place(buffer: np.ndarray) -> np.ndarray:
     return np.triu(factored[: min(buffer.shape)])
 
 
+_WELL_CONDITIONED = 1e-6  # in the 1-norm; some 1e-5 to 1e-4 for matrices without structure, and the square loses twice
+
+
+def eliminated(M: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """R and Z (n, k) with RᵀR = MᵀM and RᵀZ = Mᵀq by Peters and Wilkinson's method [1]_: M = LU, LᵀL = CᵀC, R = CU.
+
+    M is (t, n), t ≥ n. L is well conditioned whatever the scaling and the near dependence of M's columns; None where it
+    is not, or a pivot is zero. Cost 2tn² flops as that of QR, but in products of matrices: half the time.
+
+    References
+    ----------
+    .. [1] G. Peters, J. H. Wilkinson, "The least squares problem and pseudo-inverses", Computer Journal 13, 1970,
+       doi:10.1093/comjnl/13.3.309.
+    """
+    from scipy.linalg import blas, lapack
+
+    n = M.shape[1]
+    L, pivots, info = lapack.dgetrf(np.array(M, order="F"), overwrite_a=1)
+    if info != 0:
+        return None
+    U = np.triu(L[:n])
+    L[:n] = np.tril(L[:n], -1)
+    L[:n][np.diag_indices(n)] = 1.0
+    C = cholesky(blas.dsyrk(1.0, L, trans=1))
+    if C is None:
+        return None
+    if lapack.dtrcon(C)[0] < _WELL_CONDITIONED:
+        return None
+    Z = blas.dtrsm(1.0, C, blas.dgemm(1.0, L, lapack.dlaswp(q, pivots), trans_a=1), trans_a=1)
+    return blas.dtrmm(1.0, C, U, overwrite_b=1), Z
+
+
 def economy_svd(M: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Economy SVD; gesdd, and the slower gesvd in the rare case that it does not converge."""
     from scipy.linalg import LinAlgError, svd

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.linalg import solve_triangular
 
 from rpcls.factor import Factor
-from rpcls.linalg import condition_number, exponent_of, product, spectrum, times_power, triangle
+from rpcls.linalg import condition_number, eliminated, exponent_of, product, spectrum, times_power, triangle
 
 
 def test_times_power_is_exact_and_quiet_at_both_ends() -> None:
@@ -30,6 +31,30 @@ def test_triangle_has_the_gram_matrix_of_its_blocks() -> None:
     assert R.shape == (6, 6) and np.array_equal(R, np.triu(R))
     np.testing.assert_allclose(R.T @ R, M.T @ M, atol=1e-12)
     assert triangle(A[:3], b[:3]).shape == (3, 6)
+
+
+@pytest.mark.parametrize("power", [0, 10])
+def test_elimination_factors_as_qr_does(power: int) -> None:
+    rng = np.random.default_rng(7)
+    M, q = rng.standard_normal((60, 12)) * 10.0 ** rng.uniform(-9, 9, 12), rng.standard_normal((60, 2))
+    M[:, 3] = M[:, 4] + 10.0**-power * M[:, 3] * abs(M[0, 4] / M[0, 3])
+    before = M.copy()
+    found = eliminated(M, q)
+    assert found is not None and np.array_equal(M, before)
+    R, Z = found
+    sizes = np.linalg.norm(M, axis=0)
+    assert np.array_equal(R, np.triu(R))
+    np.testing.assert_allclose((R / sizes).T @ (R / sizes), (M / sizes).T @ (M / sizes), atol=1e-14)
+    np.testing.assert_allclose((R / sizes).T @ Z, (M / sizes).T @ q, atol=1e-13)
+    Q = solve_triangular(R, M.T, trans="T").T  # and not only as a Gram matrix would: Q is orthonormal to κ·ε, not κ²·ε
+    np.testing.assert_allclose(Q.T @ Q, np.eye(12), atol=1e-13 * 10.0**power)
+
+
+def test_elimination_is_refused_where_it_may_lose_digits() -> None:
+    q, growing = np.ones((60, 1)), np.tril(-np.ones((60, 40)), -1) + np.eye(60, 40)
+    growing[:40, -1] = 1.0  # Wilkinson's matrix: the inverse of L grows like 2ⁿ
+    assert eliminated(growing, q) is None
+    assert eliminated(np.ones((60, 2)), q) is None  # a pivot is zero
 
 
 def test_condition_number_of_the_odd_cases() -> None:

@@ -105,7 +105,7 @@ def test_the_start_solves_the_sketched_problem(sketch) -> None:
         np.testing.assert_allclose(factor.gram_pinv(g), np.linalg.solve(SA.T @ SA + ridge * np.eye(5), g), rtol=1e-9)
 
 
-def test_many_columns_start_from_a_gram_matrix_where_that_is_safe(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_columns_start_from_products_of_matrices_where_that_is_safe(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (rpcls.factor.host, rpcls.multipass.posed):
         monkeypatch.setattr(module, "_MANY", 30)
     rng = np.random.default_rng(5)
@@ -118,9 +118,17 @@ def test_many_columns_start_from_a_gram_matrix_where_that_is_safe(monkeypatch: p
         expected = np.linalg.solve(A.T @ A + ridge * np.eye(n), A.T @ b)
         np.testing.assert_allclose(x[:, 0] * scale, expected, rtol=1e-9)
         assert ridge or 0.5 < factor.condition / (s[0] / s[-1]) < 2
-    A[:, 1] = A[:, 0] + 1e-9 * A[:, 1]  # not safe: by QR
-    x = start(summary(A, A @ np.ones(n), S), 0.0, 1e-14, scaled=True)[1]
+    A[:, 1] = A[:, 0] + 1e-9 * A[:, 1]  # not safe: by elimination
+    with monkeypatch.context() as patch:
+        patch.delattr(rpcls.multipass.posed, "triangle")
+        factor, x = start(summary(A, A @ np.ones(n), S), 0.0, 1e-14, scaled=True)
     np.testing.assert_allclose(x[:, 0], 1, rtol=1e-5)
+    s = np.linalg.svd(A / np.linalg.norm(A, axis=0), compute_uv=False)
+    assert 0.5 < factor.condition / (s[0] / s[-1]) < 2
+    A[:, 1] = A[:, 0]  # nor that: by QR, which finds the rank
+    factor, x = start(summary(A, A @ np.ones(n), S), 0.0, 1e-14, scaled=True)
+    assert factor.rank == n - 1
+    np.testing.assert_allclose(x[:, 0], 1, rtol=1e-10)
 
 
 def test_conjugate_gradients_end_in_as_many_steps_as_there_are_eigenvalues() -> None:

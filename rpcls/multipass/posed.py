@@ -12,6 +12,7 @@ from ..factor import SQUARED, Factor
 from ..kernels import on_card, on_host
 from ..linalg import (
     as_float64,
+    eliminated,
     gram,
     product,
     times_power,
@@ -32,6 +33,7 @@ __all__ = ["Posed", "extreme", "start"]
 FINE = 2  # backward error, in rounding units, that is as good as any
 NEAR = 10  # and one that will do where refinement gains no more
 _MANY = 512  # columns from which the QR factorisation of the sketch costs more than a few sweeps
+_ELIMINATED = 1e13  # condition number up to which elimination has digits to spare
 _LOST = 1000  # rounding units: what Aᵀr has in directions that A lacks to its numerical rank stays well below
 
 
@@ -225,6 +227,10 @@ def start(problem: CompressedProblem, ridge: float, tolerance: float, *, scaled:
     if ridge:
         SA = with_ridge(SA, math.sqrt(ridge))
         Sb = np.vstack([Sb, np.zeros((n, Sb.shape[1]))])
+    if scaled and n >= _MANY and not on_card(SA):
+        quick = _by_elimination(SA, Sb, tolerance)
+        if quick is not None:
+            return quick
     T = triangle(SA, Sb)[: min(n, len(SA))]
     factor = Factor.of(T[:, :n], tolerance, scaled=scaled)
     return factor, factor.pinv(on_host(T[:, n:]))
@@ -235,5 +241,17 @@ def _by_cholesky(SA: Any, Sb: np.ndarray, ridge: float, tolerance: float) -> tup
 
     The digits that it does lose are those of the start and of the preconditioner, not of the answer.
     """
+    some = SA[: 2 * SA.shape[1]]
+    if not on_card(SA) and len(some) < len(SA) and not Factor.by_cholesky(gram(some, ridge), tolerance, 10 * SQUARED):
+        return None  # a quarter of the rows tell
     factor = Factor.by_cholesky(gram(SA, ridge), tolerance, SQUARED)
     return factor and (factor, factor.gram_pinv(product(SA, Sb, transpose=True)))
+
+
+def _by_elimination(SA: np.ndarray, Sb: np.ndarray, tolerance: float) -> tuple[Factor, np.ndarray] | None:
+    """`start` by elimination, half the time of the QR factorisation; None where it has no digits to spare."""
+    found = eliminated(SA, Sb)
+    if found is None:
+        return None
+    factor = Factor.of(found[0], tolerance)
+    return (factor, factor.pinv(found[1])) if factor.full and factor.condition <= _ELIMINATED else None
