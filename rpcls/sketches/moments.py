@@ -7,9 +7,31 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import tiled
 from .base import Sums
 
-__all__ = ["Block", "Running", "row_blocks"]
+__all__ = ["Block", "Running", "exact_sums", "row_blocks"]
+
+_STEP_BYTES = 4 << 20  # sparse rows whose sums are taken at a time
+_PANEL_ROWS = 64
+
+
+def exact_sums(A: Any, b: np.ndarray, weight: np.ndarray | None, workers: int, scale: tuple[float, float]) -> Sums:
+    """The sums of a sweep alone; SA, Sb and S1 of what is returned mean nothing. A is an array or CSR."""
+    if not isinstance(A, np.ndarray):
+        running = Running(A.shape[1], b.shape[1])
+        for block in row_blocks(A, b, weight, scale, max(64, _STEP_BYTES // (8 * A.shape[1]))):
+            running.add(block)
+        return running.sums(*np.zeros((3, 1, 1)))
+    from ..kernels.cpu import panel as kernels
+
+    def kernel(x, A, stride, b, weights, rows: tuple[int, int], group, panel, side, out, out_side, sums, totals):
+        kernels.sweep(
+            x, A, stride, b, weights, *rows, group.starts, group.wide, *scale, panel, side, _PANEL_ROWS,
+            out_side, sums, totals,
+        )  # fmt: skip
+
+    return tiled.sweep(tiled.Cut(A, 1), A, b, weight, 1.0, workers, kernel, rows_of_panel=_PANEL_ROWS)
 
 
 class Block(NamedTuple):

@@ -10,14 +10,12 @@ import numpy as np
 
 from ..errors import InvalidTypeError, InvalidValueError
 from .base import SketchFamily, SketchOperator, Sums
-from .moments import Running, row_blocks
+from .moments import exact_sums
 
 if TYPE_CHECKING:
     from scipy.sparse import csc_array
 
 __all__ = ["RowSampling", "SampledRows"]
-
-_STEP_BYTES = 4 << 20  # rows whose sums are taken at a time
 
 
 class _Rows(SketchFamily):
@@ -55,10 +53,7 @@ class _Rows(SketchFamily):
         SA[here] = picked * (root * scale[0] * factor[here])[:, None]
         Sb[here] = b[rows] * (root * scale[1] * factor[here])[:, None]
         S1[here] = root * factor[here]
-        running = Running(n, k)
-        for block in row_blocks(A, b, weight, scale, max(64, _STEP_BYTES // (8 * n))):
-            running.add(block)
-        return running.sums(SA, Sb, S1)
+        return exact_sums(A, b, weight, workers, scale)._replace(SA=SA, Sb=Sb, S1=S1)
 
     sweep_csr = sweep
 

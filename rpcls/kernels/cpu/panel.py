@@ -175,3 +175,27 @@ def stage_rhs(b, weight, first, rows, scale_a, scale_b, capacity, scale, one, rh
         partial[j] += total
         partial[k + j] += squares
     totals += partial
+
+
+@njit(nogil=True, cache=True)
+def sweep(
+    x, A, stride, b, weight, first, stop, starts, wide, scale_a, scale_b, panel, side, capacity, out_side, sums, totals
+):
+    """One task of a sweep for the sums alone: rows first..stop, `capacity` at a time; the rest as in sparse_sign."""
+    k = b.shape[1]
+    scale, one, rhs = np.empty(capacity), np.empty(capacity), np.empty((k, capacity))
+    partial, unused = aligned(len(sums)), np.zeros_like(totals)
+    while first < stop:
+        rows = min(capacity, stop - first)
+        stage_rhs(
+            b, weight, first, rows, scale_a, scale_b, capacity, scale, one, rhs, side,
+            totals if len(out_side) else unused,
+        )  # fmt: skip
+        partial[:] = 0.0
+        if stride:
+            stage(x, first * stride, stride, rows, starts, wide, capacity, panel, scale, one, rhs, partial)
+        else:
+            gather(A, first, rows, starts, wide, capacity, panel)
+            stage(panel, 0, 0, rows, starts, wide, capacity, panel, scale, one, rhs, partial)
+        sums += partial
+        first += rows
