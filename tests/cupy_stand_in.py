@@ -245,6 +245,11 @@ def _eigh(array: ndarray) -> tuple[ndarray, ndarray]:
     return ndarray(values), ndarray(vectors)
 
 
+def _svd(array: ndarray, full_matrices: bool = True, compute_uv: bool = True) -> Any:
+    found: Any = np.linalg.svd(array.held, full_matrices=full_matrices, compute_uv=compute_uv)
+    return tuple(ndarray(part) for part in found) if compute_uv else ndarray(found)
+
+
 def _solve_triangular(R: ndarray, Z: ndarray, *, trans: str, check_finite: bool) -> ndarray:
     assert not check_finite
     if not R.held.diagonal().all():  # cuBLAS divides by zero and says nothing
@@ -266,7 +271,7 @@ def module() -> ModuleType:
         own = getattr(np, name)
         setattr(cupy, name, _function(own))
     cupy.get_default_memory_pool, cupy.__version__ = lambda: pool, "0"
-    cupy.linalg = SimpleNamespace(qr=_qr, cholesky=_cholesky, eigh=_eigh)
+    cupy.linalg = SimpleNamespace(qr=_qr, cholesky=_cholesky, eigh=_eigh, svd=_svd)
     cupy.cuda = SimpleNamespace(
         Device=Device,
         compiler=SimpleNamespace(CompileException=CompileException),

@@ -217,19 +217,65 @@ def test_gram_matrices_are_summed_over_blocks(xp: Any, monkeypatch: pytest.Monke
         assert np.allclose(z[:, 0], expected.T @ b.astype(np.float64), rtol=1e-10, atol=1e-10)
 
 
+def copies(xp: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """The shapes of what comes to the host."""
+    shapes: list[tuple[int, ...]] = []
+    monkeypatch.setattr(xp, "asnumpy", lambda a: shapes.append(a.shape) or a.held.copy())
+    return shapes
+
+
 def test_no_matrix_comes_to_the_host(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     A, b = problem()
     held = stand_in.asarray(A), stand_in.asarray(b)
-    copied: list[tuple[int, ...]] = []
-    monkeypatch.setattr(stand_in, "asnumpy", lambda a: copied.append(a.shape) or a.held.copy())
+    copied = copies(stand_in, monkeypatch)
     for solver in (
-        *ONE_PASS[:10], rpcls.NormalEquations(),
+        *ONE_PASS, rpcls.NormalEquations(),
         rpcls.SketchAndPrecondition("gram"), rpcls.SketchAndPrecondition("cg"),
     ):  # fmt: skip
         copied.clear()
         more: dict[str, Any] = {} if isinstance(solver, rpcls.NormalEquations) else {"rng": 0}
         rpcls.lstsq(*held, solver, **more)
-        assert copied and all(min(shape) < 8 for shape in copied if len(shape) == 2), (solver, copied)
+        assert copied and all(min(shape) <= 8 for shape in copied if len(shape) == 2), (solver, copied)
+
+
+@pytest.mark.parametrize("condition", [1e6, 1e10, None])
+@pytest.mark.parametrize("size", [4 * N, N - 20])
+@pytest.mark.parametrize("solver", ONE_PASS[5:], ids=str)
+@pytest.mark.filterwarnings("ignore")
+def test_robust_solvers_whose_gram_matrix_will_not_do_stay_on_the_card(
+    stand_in: Any, monkeypatch: pytest.MonkeyPatch, condition: float | None, size: int, solver: Any
+) -> None:
+    A, b = problem(condition or 10.0)
+    if condition is None:  # of rank n - 2
+        A[:, 3], A[:, 50] = A[:, 4], 0.0
+    else:
+        A *= 10.0 ** np.linspace(-1, 1, N)
+    c, there = (rpcls.compress(f(A), f(b), sketch_size=size, rng=0) for f in (np.asarray, stand_in.asarray))
+    copied = copies(stand_in, monkeypatch)
+    if solver.rho == "sweep":
+        got, expected = (
+            rpcls.lstsq(f(A), f(b), solver, sketch_size=size, rng=0) for f in (stand_in.asarray, np.asarray)
+        )
+    else:
+        got, expected = there.solve(solver), c.solve(solver)
+    assert copied and all(min(shape) <= 8 for shape in copied if len(shape) == 2), copied
+    assert got.status is expected.status and got.rank == expected.rank
+    difference = np.linalg.norm(A @ (on_host(got.x) - expected.x))
+    close = 1e-15 * (expected.condition or 1) if solver.rho == 0 and condition else 1e-9
+    assert difference <= close * np.linalg.norm(A @ expected.x)
+
+
+def test_a_singular_value_decomposition_that_does_not_converge_is_left_to_the_host(
+    stand_in: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise np.linalg.LinAlgError("no")
+
+    A, b = problem(1e7)
+    c = rpcls.compress(stand_in.asarray(A), stand_in.asarray(b), sketch_size=4 * N, rng=0)
+    expected = c.solve(rpcls.RobustPartiallyCompressed(0.1))
+    monkeypatch.setattr(stand_in.linalg, "svd", fail)
+    assert np.allclose(c.solve(rpcls.RobustPartiallyCompressed(0.1)).x, expected.x)
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "coherent"])

@@ -109,11 +109,11 @@ class RobustPartiallyCompressed(Robust):
 
     def _accurate(self, summary: Summary) -> tuple[Ridge, np.ndarray]:
         found, g = spectrum(summary.P, summary.q, summary.tolerance), summary.g
-        V, c = found.V, found.V.T @ g
+        V, c = found.V, product(found.V, g, transpose=True)
         off = np.zeros_like(g)
         if len(found.s) < summary.n:
-            off = g - V @ c
-            off -= V @ (V.T @ off)  # twice is enough for orthogonality to V to rounding
+            off = g - product(V, c)
+            off -= product(V, product(V, off, transpose=True))  # twice is enough for orthogonality to V to rounding
             off[:, np.linalg.norm(off, axis=0) <= summary.tolerance * np.linalg.norm(g, axis=0)] = 0.0
         return SingularRidge(found.s, c, found.condition, V), off
 

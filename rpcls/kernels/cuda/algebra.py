@@ -17,6 +17,7 @@ from .device import cupy, on_device, solve_triangular
 __all__ = [
     "cholesky",
     "column_norms",
+    "economy_svd",
     "eigenvectors",
     "extreme_singular_values",
     "extremes",
@@ -29,6 +30,7 @@ __all__ = [
     "power",
     "product",
     "scaled",
+    "singular_values",
     "solve",
     "solved",
     "triangle",
@@ -216,6 +218,21 @@ def eigenvectors(G: Any) -> tuple[np.ndarray, Any]:
     """Eigenvalues, on the host, and eigenvectors of a symmetric G, largest first."""
     values, V = cupy().linalg.eigh(G)
     return cupy().asnumpy(values)[::-1].copy(), cupy().ascontiguousarray(V[:, ::-1])
+
+
+@_there
+def economy_svd(M: Any) -> tuple[Any, np.ndarray, Any]:
+    """U, the singular values on the host, and Vᵀ; LinAlgError where cuSOLVER does not converge."""
+    from cupyx import errstate  # pyright: ignore[reportMissingImports]  # CuPy's
+
+    with errstate(linalg="raise"):
+        U, s, Vt = cupy().linalg.svd(M, full_matrices=False)
+    return U, cupy().asnumpy(s), Vt
+
+
+@_there
+def singular_values(M: Any) -> np.ndarray:
+    return cupy().asnumpy(cupy().linalg.svd(M, compute_uv=False))
 
 
 @_there
