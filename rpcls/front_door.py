@@ -226,7 +226,8 @@ def _compressed(
     solver: Any, source: Source, sketch: Any, sketch_size: int | None, planned: int | None, rng: RandomLike
 ) -> CompressedProblem | None:
     """The compress sweep that the solver wants, or None."""
-    wanted = solver.sketch(source.shape, source.dtype) if planned is None else (SparseSign(), planned)
+    place = source.place if isinstance(solver, SketchAndPrecondition) else {}
+    wanted = (SparseSign(), planned) if planned else solver.sketch(source.shape, source.dtype, **place)
     if wanted is None and (sketch is None or isinstance(solver, Direct | NormalEquations)):
         given = [n for n, v in (("sketch", sketch), ("sketch_size", sketch_size)) if v is not None]
         if given:

@@ -91,6 +91,21 @@ def test_solvers_give_the_answer_of_the_host_on_the_card(xp: Any, solver: Any, i
     assert np.array_equal(xp.asnumpy(held[0]), A) and np.array_equal(xp.asnumpy(held[1]), b)
 
 
+def test_auto_goes_by_the_rates_of_the_card(xp: Any) -> None:
+    rng = np.random.default_rng(0)
+    A = matrix("gaussian", 20_000, 20, rng, condition=1e6)
+    b = A @ np.ones(20) + rng.standard_normal(20_000)
+    here, there, copied = (
+        rpcls.lstsq(*held, device=where)
+        for held, where in (((A, b), None), ((xp.asarray(A), xp.asarray(b)), None), ((A, b), "cuda"))
+    )
+    assert isinstance(here.solver, rpcls.SketchAndPrecondition)
+    assert isinstance(there.solver, rpcls.Direct) and isinstance(copied.solver, rpcls.Direct)
+    easy = matrix("gaussian", 20_000, 20, rng, condition=10.0)
+    for held, where in (((xp.asarray(easy), xp.asarray(b)), None), ((easy, b), "cuda")):
+        assert isinstance(rpcls.lstsq(*held, device=where).solver, rpcls.NormalEquations)  # by a few rows, there
+
+
 @pytest.mark.parametrize("solver", ["auto", "precondition", "normal", "direct", "full", "partial"])
 def test_a_right_hand_side_of_zeros(xp: Any, solver: str) -> None:
     A, b, _ = problem()

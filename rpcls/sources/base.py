@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -60,7 +60,11 @@ class Source(ABC):
     workers : int
     row_offset : int
         Index of the first row in the whole problem.
+    place : dict
+        Where the rows are and are swept: what `rpcls.plan` is told of it.
     """
+
+    place: ClassVar[dict[str, Any]] = {}
 
     n_columns: int
     dtype: np.dtype
@@ -103,8 +107,11 @@ class Source(ABC):
     def n_rhs(self) -> int:
         return self.rhs_shape[0] if self.rhs_shape else 1
 
-    def some_rows(self, count: int) -> np.ndarray | None:
-        """About `count` rows from all over A, (·, n) float64, where that costs next to nothing; else None."""
+    def some_rows(self, count: int) -> Any:
+        """About `count` rows from all over A, (·, n) float64, where that costs next to nothing; else None.
+
+        On the card if they are to be swept there.
+        """
         return None
 
     def dense(self) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray] | None] | None:

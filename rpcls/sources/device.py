@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import InvalidTypeError, InvalidValueError, NonFiniteError, SourceError
-from ..kernels import on_card, on_host
+from ..kernels import on_card
 from ..sketches.base import SketchOperator, Sums
 from .base import Rows, Source, check_total, exponent_of_largest, ordinary, rows_of_triangle
 from .sweeps import means_of
@@ -27,6 +27,8 @@ class DeviceSource(Source):
     b and weights are converted to the dtype of the products and to float64. SA and matrices
     of n rows are made and factorised there, vectors of d or n entries in host memory; x comes back as a CuPy array.
     """
+
+    place: ClassVar = {"device": "cuda"}
 
     def __init__(
         self, A: Any, b: Any, *, sample_weight: Any = None, row_offset: int = 0, intercept: bool = False, workers: int
@@ -50,10 +52,10 @@ class DeviceSource(Source):
         with on_device(self.A) as xp:
             return xp.asarray(x)
 
-    def some_rows(self, count: int) -> np.ndarray | None:
+    def some_rows(self, count: int) -> Any:
         if self.n_rows < 2 * count:
             return None
-        return np.asarray(on_host(self.A[:: self.n_rows // count]), np.float64)
+        return self.A[:: self.n_rows // count].astype(np.float64)
 
     def blocks(self) -> Iterator[Rows]:
         raise InvalidTypeError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -33,6 +33,8 @@ class StreamedSource(Source):
     host memory as much that is pinned, unless the rows are pinned already.
     """
 
+    place: ClassVar = {"device": "cuda", "from_host": True}
+
     def __init__(self, host: Source) -> None:
         from ..kernels.cuda.device import imported, on_number
 
@@ -57,8 +59,12 @@ class StreamedSource(Source):
     def blocks(self) -> Iterator[Rows]:
         return self.host.blocks()
 
-    def some_rows(self, count: int) -> np.ndarray | None:
-        return self.host.some_rows(count)
+    def some_rows(self, count: int) -> Any:
+        from ..kernels.cuda.device import on_number
+
+        rows = self.host.some_rows(count)
+        with on_number(self.card) as xp:
+            return None if rows is None else xp.asarray(rows)
 
     def returned(self, x: Any) -> np.ndarray:
         return on_host(x)
