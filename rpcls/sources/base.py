@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -60,11 +60,7 @@ class Source(ABC):
     workers : int
     row_offset : int
         Index of the first row in the whole problem.
-    place : dict
-        Where the rows are and are swept: what `rpcls.plan` is told of it.
     """
-
-    place: ClassVar[dict[str, Any]] = {}
 
     n_columns: int
     dtype: np.dtype
@@ -92,6 +88,11 @@ class Source(ABC):
     def stored(self) -> int | None:
         """Stored entries of a sparse A; None for a dense one."""
         return None
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Where the rows are and are swept: what `rpcls.plan` is told of it."""
+        return {}
 
     @property
     def rereadable(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -28,8 +28,6 @@ class DeviceSource(Source):
     of n rows are made and factorised there, vectors of d or n entries in host memory; x comes back as a CuPy array.
     """
 
-    place: ClassVar = {"device": "cuda"}
-
     def __init__(
         self, A: Any, b: Any, *, sample_weight: Any = None, row_offset: int = 0, intercept: bool = False, workers: int
     ) -> None:
@@ -45,6 +43,10 @@ class DeviceSource(Source):
     @property
     def n_rows(self) -> int:
         return int(self.A.shape[0])
+
+    @property
+    def place(self) -> dict[str, Any]:
+        return {"device": "cuda"}
 
     def returned(self, x: np.ndarray) -> Any:
         from ..kernels.cuda.device import on_device
