@@ -28,7 +28,7 @@ FUNCTIONS = (
 )  # fmt: skip
 MOST_SHARED_BYTES = 99 << 10  # of a block
 BACKWARD = False  # whether threads take turns from the last on
-METHODS = ("all", "any", "astype", "max", "min", "sort", "sum", "copy", "diagonal", "trace")
+METHODS = ("all", "any", "astype", "cumsum", "max", "min", "sort", "sum", "copy", "diagonal", "trace")
 VIEWS = ("reshape", "view")
 
 

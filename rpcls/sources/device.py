@@ -197,6 +197,15 @@ class DeviceSource(Source):
             parts = [xp.asnumpy(A @ there) for _, A in self._float64(self.A)]
         return np.concatenate(parts) if parts else np.empty((0, X.shape[1]))
 
+    def scores(self, X: np.ndarray) -> Any:
+        from ..kernels.cuda.device import on_device
+
+        with on_device(self.A) as xp:
+            there, out = xp.asarray(np.ascontiguousarray(X, np.float64)), xp.empty(self.n_rows)
+            for i, A in self._float64(self.A):
+                out[i : i + len(A)] = xp.square(A @ there).sum(axis=1)
+            return out if self.weight is None else out * self.weight
+
     def any_rhs(self) -> bool:
         return bool(self.b.any())
 

@@ -117,7 +117,7 @@ class StreamedSource(Source):
                 for i, j in itertools.pairwise([*cuts, rows.count]):
                     weight = None if rows.weight is None else rows.weight[i:j]
                     parts: tuple[np.ndarray, ...] = (rows.A[i:j],) if dense else _entries(rows.A, i, j)
-                    starts.append((rows.start + i, 0 if dense else int(parts[2][-1])))
+                    starts.append((rows.start + i, 0 if dense else int(rows.A.indptr[j] - rows.A.indptr[i])))
                     yield (*parts, rows.b[i:j], weight)
 
         for *parts, b, weight in crossing(pieces, self.card, self.workers):
@@ -186,6 +186,10 @@ class StreamedSource(Source):
     def predict(self, X: np.ndarray) -> np.ndarray:
         parts = [on_host(block.predict(X)) for block in self._crossing(self.host.blocks())]
         return np.concatenate(parts) if parts else np.empty((0, *self.rhs_shape), self.dtype)
+
+    def scores(self, X: np.ndarray) -> np.ndarray:
+        parts = [on_host(block.scores(X)) for block in self._crossing(self.host.blocks())]
+        return np.concatenate(parts) if parts else np.empty(0)
 
     def product(self, X: np.ndarray) -> np.ndarray:
         parts = [block.product(X) for block in self._crossing(self.host.blocks())]
