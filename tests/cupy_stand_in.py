@@ -183,6 +183,9 @@ class Device:
     def __exit__(self, *_: object) -> None:
         pass
 
+    def synchronize(self) -> None:
+        pass
+
 
 class RawModule:
     """Kernels from the text that a card's compiler would be given."""
@@ -265,6 +268,7 @@ def module() -> ModuleType:
     cupy: Any = ModuleType("cupy")
     cupy.ndarray, cupy.RawModule = ndarray, RawModule
     cupy.asarray, cupy.array = _asarray, _asarray
+    cupy.float32, cupy.float64 = np.float32, np.float64
     cupy.asnumpy = lambda a: a.held.copy()
     cupy.from_dlpack = lambda tensor: ndarray(np.from_dlpack(tensor))
     for name in FUNCTIONS:
