@@ -72,7 +72,7 @@ def by_shifts(summary: Summary, solver: Robust) -> Answer | None:
         shift=shift,
         statuses=[Status.OK],
         details=[""],
-        condition=norm * _inverse_norm(factor, n),
+        condition=_condition(factor, norm),
         rank=n,
         estimate=estimate,
         rho=times_power(rho, summary.a),
@@ -86,7 +86,8 @@ class _Search:
     def __init__(self, summary: Summary, model: str, h: np.ndarray, G: Any) -> None:
         self.P, self.q, self.tolerance = summary.P, summary.q, summary.tolerance
         self.model, self.h, self.G = model, h, G
-        self.y, self._factor, self._mu = np.zeros_like(h), None, 0.0
+        self.y, self._at = np.zeros_like(h), 0.0
+        self._factor, self._mu = None, 0.0
 
     def root(self, rho: np.ndarray, factor: Factor) -> np.ndarray | None:
         """The μ of ρ, `factor` that of G; None where it may be zero or infinite."""
@@ -132,13 +133,16 @@ class _Search:
         return self._factor
 
     def at(self, mu: np.ndarray) -> np.ndarray:
-        """y(μ), corrected until nothing changes; from the last y."""
-        factor, last = self.factor(mu), math.inf
+        """y(μ), corrected until the next correction would be lost in rounding; from the last y."""
+        if mu[0] == self._at:
+            return self.y
+        factor, last, self._at = self.factor(mu), math.inf, float(mu[0])
         for _ in range(_CORRECTIONS):
             move = factor.gram_pinv(self._gradient(self.y) - mu * self.y)
             self.y = self.y + move
-            size = np.linalg.norm(move)
-            if size <= 1e-15 * np.linalg.norm(self.y) or size > 0.5 * last:
+            size, whole = float(np.linalg.norm(move)), float(np.linalg.norm(self.y))
+            shrunk = size / last  # and so will the next be
+            if size <= 1e-15 * whole or 0 < shrunk * size <= 1e-16 * whole or shrunk > 0.5:
                 break
             last = size
         return self.y
@@ -174,7 +178,7 @@ def largest_singular_value(G: Any) -> float | None:
     long as ten with a vector. Eigenvalues closer than that count as one.
     """
     M, log_scale = algebra.power(G, 4)
-    for steps in (32, 128):
+    for steps in (40, 160):
         diagonal, beside = algebra.lanczos(M, np.cos(np.arange(len(M))), min(steps, len(M)))
         values, vectors = _tridiagonal(diagonal, beside)
         used = len(vectors)
@@ -193,11 +197,12 @@ def _tridiagonal(diagonal: np.ndarray, beside: np.ndarray) -> tuple[np.ndarray, 
     return eigh_tridiagonal(diagonal[:used], beside[: used - 1], check_finite=False)
 
 
-def _inverse_norm(factor: Factor, n: int) -> float:
-    """‖P⁻¹‖₂ by power iteration, within some per cent."""
-    x = np.cos(np.arange(n))[:, None]  # any vector that no structure of P is orthogonal to
-    size = 1.0
+def _condition(factor: Factor, norm: float) -> float:
+    """‖P‖₂‖P⁻¹‖₂ by power iteration, within some per cent."""
+    if not np.ptp(factor.exponents):  # no column was scaled otherwise than the others
+        return math.ldexp(norm, -int(factor.exponents[0])) * factor.condition / factor.norm
+    x, size = np.cos(np.arange(factor.n))[:, None], 1.0  # any vector that no structure of P is orthogonal to
     for _ in range(6):
         x = factor.gram_pinv(x / np.linalg.norm(x))
         size = float(np.linalg.norm(x))
-    return math.sqrt(size)
+    return norm * math.sqrt(size)
