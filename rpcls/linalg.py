@@ -121,10 +121,10 @@ def product(M: Any, X: np.ndarray, *, transpose: bool = False) -> np.ndarray:
     NumPy brings another, and the threads of each, once woken, spin for a tenth of a second and keep those of the other
     from running: between two factorisations, `@` would cost several times more.
     """
-    if on_card(M):
-        return _card().product(M, X, transpose=transpose)
     if M.size == 0:
         return np.zeros((M.shape[transpose], X.shape[1]))
+    if on_card(M):
+        return _card().product(M, X, transpose=transpose)
     from scipy.linalg.blas import dgemm
 
     return dgemm(1.0, M, X, trans_a=transpose) if M.flags.f_contiguous else dgemm(1.0, M.T, X, trans_a=not transpose)
