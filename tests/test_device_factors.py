@@ -279,7 +279,7 @@ def test_a_singular_value_decomposition_that_does_not_converge_is_left_to_the_ho
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "coherent"])
-@pytest.mark.parametrize("condition", [3.0, 1e3])
+@pytest.mark.parametrize("condition", [3.0, 1e3, 1e6, 1e10])
 @pytest.mark.parametrize("rho", [1e-3, 0.1, 10.0, "cover", rpcls.Absolute(0.05)], ids=str)
 @pytest.mark.parametrize("solver", [rpcls.RobustPartiallyCompressed, rpcls.RobustFullyCompressed])
 def test_a_given_rho_takes_a_few_cholesky_factorisations(
@@ -294,11 +294,11 @@ def test_a_given_rho_takes_a_few_cholesky_factorisations(
     there = rpcls.compress(stand_in.asarray(A), stand_in.asarray(b), sketch_size=4 * N, rng=0)
     calls, plain = [], stand_in.linalg.cholesky
     monkeypatch.setattr(stand_in.linalg, "cholesky", lambda G: calls.append(1) or plain(G))
-    for slow in ("eigh", "qr"):
+    for slow in ("eigh", "svd", "qr") if condition <= 1e3 else ("eigh", "svd"):
         monkeypatch.setattr(stand_in.linalg, slow, None)
     got = there.solve(solver(rho))
     assert 2 <= len(calls) <= (3 if condition < 10 else 5)  # the first says that the others will do
-    assert np.linalg.norm(got.x - expected.x) <= 1e-14 * condition**2 * np.linalg.norm(expected.x)
+    assert np.linalg.norm(A @ (got.x - expected.x)) <= 1e-10 * np.linalg.norm(A @ expected.x)
     assert got.status is expected.status and got.rank == N
     assert got.rho and expected.rho and np.isclose(got.rho, expected.rho, rtol=1e-12)
     assert got.mu and expected.mu and np.isclose(got.mu, expected.mu, rtol=1e-10)
@@ -306,7 +306,7 @@ def test_a_given_rho_takes_a_few_cholesky_factorisations(
         assert np.isclose(getattr(got, name), getattr(expected, name), rtol=close), name
 
 
-def test_what_shifts_will_not_do_is_left_to_eigenvectors(stand_in: Any) -> None:
+def test_what_shifts_will_not_do_is_left_to_the_other_ways(stand_in: Any) -> None:
     from rpcls.onepass.base import Summary
     from rpcls.onepass.shifted import by_shifts
 
@@ -318,7 +318,7 @@ def test_what_shifts_will_not_do_is_left_to_eigenvectors(stand_in: Any) -> None:
     partial, full = rpcls.RobustPartiallyCompressed, rpcls.RobustFullyCompressed
     assert answer(A, b, partial(0.1)) and answer(A, b, full(0.1))
     assert answer(A, b, partial(0.0)) is None and answer(A, b, partial(0.1), N - 5) is None
-    assert answer(*problem(1e6), partial(0.1)) is None and answer(*problem(k=2), partial(0.1)) is None
+    assert answer(*problem(1e10), partial(1e-13)) is None and answer(*problem(k=2), partial(0.1)) is None
     assert answer(A, 0 * b, partial(0.1)) is None and answer(A[:, :40], b, partial(0.1)) is None
     assert answer(A, b, full(5.0)) is None and answer(A, A @ np.ones(N), full(1e-9)) is None  # x = 0; q in range(P)
     assert answer(np.eye(M, N), np.ones(M), partial(0.1), 8 * N)  # whatever the few distinct values

@@ -2,7 +2,8 @@
 
 An eigendecomposition, which serves every μ, takes ten times longer there than a Cholesky factorisation, and a given ρ
 needs few: the ridge path as sixteen steps of Lanczos' method know it says where to begin, and for a μ near the last one
-the factor is corrected with P itself, so that nothing is lost by squaring P.
+the factor is corrected with P itself, so that nothing is lost by squaring P. G = PᵀP itself has a Cholesky factor only
+for a well-conditioned P; its rank and condition number come from QR otherwise.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..factor import SQUARED, Factor
+from ..factor.card import CardFactor
 from ..kernels.cuda import algebra
-from ..linalg import gram, product, times_power, with_penalty
+from ..linalg import gram, product, times_power, triangle, with_penalty
 from ..solution import Status
 from .base import Answer, Summary
 from .robust import Path, increasing_root
@@ -36,8 +38,8 @@ _TINY = 1e-6  # share of q outside range(P) below which q may be in it
 def by_shifts(summary: Summary, solver: Robust) -> Answer | None:
     """The answer for one right-hand side and a given ρ > 0; None where this way will not do.
 
-    That is where P is not tall or its condition number is above 10⁴, where μ may be zero or infinite, and where the
-    optimality conditions do not hold to 1e-10 in the end.
+    That is where P is not tall or not of full rank, where μ may be zero or infinite, and where the optimality
+    conditions do not hold to 1e-10 in the end.
     """
     P, n = summary.P, summary.n
     if summary.k != 1 or len(P) < n or n < _LEAST:
@@ -47,13 +49,17 @@ def by_shifts(summary: Summary, solver: Robust) -> Answer | None:
         return None
     G = gram(P)
     factor = Factor.by_cholesky(G, summary.tolerance, SQUARED)
+    factor = factor or CardFactor.of_full_rank(triangle(P), summary.tolerance, None)
     norm = None if factor is None else largest_singular_value(G)
     if factor is None or norm is None:
         return None
     rho = solver.given(summary, norm)
     assert rho is not None
     search = _Search(summary, solver.model, h, G)
-    mu = search.root(rho, factor) if rho[0] > 0 else None
+    try:
+        mu = search.root(rho, factor) if rho[0] > 0 else None
+    except np.linalg.LinAlgError:
+        return None
     if mu is None:
         return None
     y = search.at(mu)
@@ -129,7 +135,8 @@ class _Search:
         if self._factor is None or abs(mu[0] - self._mu) > _NEAR * self._mu:
             self._mu = float(mu[0])
             self._factor = Factor.by_cholesky(with_penalty(self.G, None, self._mu), self.tolerance, math.inf)
-        assert self._factor is not None  # G itself has one
+        if self._factor is None:
+            raise np.linalg.LinAlgError("μ is lost in the rounding errors of G")
         return self._factor
 
     def at(self, mu: np.ndarray) -> np.ndarray:
