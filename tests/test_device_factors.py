@@ -265,17 +265,31 @@ def test_robust_solvers_whose_gram_matrix_will_not_do_stay_on_the_card(
     assert difference <= close * np.linalg.norm(A @ expected.x)
 
 
+def test_the_path_for_one_more_sweep_by_eigenvectors(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    A, b = problem(500.0, 2)
+    solver = rpcls.RobustPartiallyCompressed("sweep")
+    expected = rpcls.lstsq(A, b, solver, sketch_size=4 * N, rng=0)
+    monkeypatch.setattr(stand_in.linalg, "svd", None)
+    got = rpcls.lstsq(stand_in.asarray(A), stand_in.asarray(b), solver, sketch_size=4 * N, rng=0)
+    assert np.linalg.norm(A @ (on_host(got.x) - expected.x)) <= 1e-10 * np.linalg.norm(A @ expected.x)
+    assert np.allclose(got.error_estimate.upper, expected.error_estimate.upper)  # type: ignore[union-attr]
+
+
 def test_a_singular_value_decomposition_that_does_not_converge_is_left_to_the_host(
     stand_in: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked = []
+
     def fail(*_: Any, **__: Any) -> None:
+        asked.append(1)
         raise np.linalg.LinAlgError("no")
 
     A, b = problem(1e7)
     c = rpcls.compress(stand_in.asarray(A), stand_in.asarray(b), sketch_size=4 * N, rng=0)
-    expected = c.solve(rpcls.RobustPartiallyCompressed(0.1))
+    expected = c.solve(rpcls.RobustPartiallyCompressed())
     monkeypatch.setattr(stand_in.linalg, "svd", fail)
-    assert np.allclose(c.solve(rpcls.RobustPartiallyCompressed(0.1)).x, expected.x)
+    assert np.allclose(c.solve(rpcls.RobustPartiallyCompressed()).x, expected.x)
+    assert asked
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "coherent"])

@@ -16,6 +16,7 @@ from .rho import leave_one_out
 from .robust import Path
 
 if TYPE_CHECKING:
+    from ..ridge import SingularRidge
     from ..sources import Source
 
 __all__ = ["galerkin"]
@@ -23,7 +24,7 @@ __all__ = ["galerkin"]
 _CANDIDATES = 8
 
 
-def galerkin(summary: Summary, spectrum: Spectrum, source: Source) -> Answer:
+def galerkin(summary: Summary, spectrum: Spectrum | SingularRidge, source: Source) -> Answer:
     """min ‖Ax − b‖ over the span of K = 8 points y(μ) = (PᵀP + μI)⁻¹g of the path, from AᵀA on that span.
 
     The span holds every robust solution with one of these μ, whatever its shrinkage, so x is at least as good as the
