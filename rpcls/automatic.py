@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from .linalg import exponent_of, times_power
+from .factor import Factor
+from .kernels import on_card
+from .linalg import exponent_of, gram, rank_tolerance, times_power
 from .multipass import Direct, NormalEquations, SketchAndPrecondition
-from .planning import plan
+from .planning import NORMAL_CONDITION, plan
 from .sources import Source
 
 __all__ = ["automatic"]
@@ -29,13 +31,20 @@ def automatic(source: Source, rtol: float | None, *, sketched: bool, ranked: boo
     if not source.rereadable:
         return Direct(), None
     m, n = source.shape
-    if m is not None and m < n and rtol is None and plan((n, m), dtype=source.dtype).choice.solver != "direct":
+    wide = plan((n, m), dtype=source.dtype, **source.place) if m is not None and m < n and rtol is None else None
+    if wide is not None and wide.choice.solver != "direct":
         return SketchAndPrecondition(), None
     condition = None
     if rtol is None and not sketched and not ranked:
         condition = guessed_condition(source) if source.stored is None else 1.0  # to find out costs little
     way = plan(
-        source.shape, rtol=rtol, dtype=source.dtype, nnz=source.stored, n_rhs=source.n_rhs, condition=condition
+        source.shape,
+        rtol=rtol,
+        dtype=source.dtype,
+        nnz=source.stored,
+        n_rhs=source.n_rhs,
+        condition=condition,
+        **source.place,
     ).choice
     if way.solver == "normal":
         return NormalEquations(), None
@@ -55,11 +64,14 @@ def guessed_condition(source: Source) -> float | None:
     )  # SciPy's BLAS does the rest of the work; NumPy's threads would spin beside it
 
     rows = source.some_rows(2 * source.n_columns)
-    if rows is None or not np.isfinite(rows).all():
+    if rows is None or not np.isfinite([float(rows.max()), float(rows.min())]).all():
         return None
     if source.intercept:
-        rows -= rows.mean(axis=0)
+        rows = rows - rows.sum(axis=0) / len(rows)
     rows = times_power(rows, -exponent_of(rows, axis=0))
+    if on_card(rows):  # eigenvalues would take longer than a solve
+        factor = Factor.by_cholesky(gram(rows), rank_tolerance(source.dtype), NORMAL_CONDITION)
+        return None if factor is None else factor.condition
     norms = np.linalg.norm(rows, axis=0)
     if not norms.all():
         return None

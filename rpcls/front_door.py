@@ -88,8 +88,8 @@ def compress(
     device : {None, "cpu", "cuda"}, default None
         Where rows in host memory are swept. "cuda": on the current NVIDIA card, to which they are copied a block at a
         time while the block before is swept, so that they may be more than it can hold; it takes CuPy, and the time of
-        the copies. Rows in pinned memory (``cupyx.empty_pinned``) are copied from where they are. The summary is
-        in host memory. None and "cpu": where they lie.
+        the copies. Rows in pinned memory (``cupyx.empty_pinned``) are copied from where they are; a sparse matrix of
+        up to 4 GiB is copied once for all sweeps. The summary is in host memory. None and "cpu": where they lie.
 
     Returns
     -------
@@ -226,7 +226,8 @@ def _compressed(
     solver: Any, source: Source, sketch: Any, sketch_size: int | None, planned: int | None, rng: RandomLike
 ) -> CompressedProblem | None:
     """The compress sweep that the solver wants, or None."""
-    wanted = solver.sketch(source.shape, source.dtype) if planned is None else (SparseSign(), planned)
+    place = source.place if isinstance(solver, SketchAndPrecondition) else {}
+    wanted = (SparseSign(), planned) if planned else solver.sketch(source.shape, source.dtype, **place)
     if wanted is None and (sketch is None or isinstance(solver, Direct | NormalEquations)):
         given = [n for n, v in (("sketch", sketch), ("sketch_size", sketch_size)) if v is not None]
         if given:

@@ -116,16 +116,18 @@ def condition_number(s: np.ndarray) -> float:
 
 
 def product(M: Any, X: np.ndarray, *, transpose: bool = False) -> np.ndarray:
-    """MX, or MᵀX, for a C-ordered float64 M and a few columns X, by SciPy's BLAS.
+    """MX, or MᵀX, for a float64 M, best in C or Fortran order, and a few columns X, by SciPy's BLAS.
 
     NumPy brings another, and the threads of each, once woken, spin for a tenth of a second and keep those of the other
     from running: between two factorisations, `@` would cost several times more.
     """
+    if M.size == 0:
+        return np.zeros((M.shape[transpose], X.shape[1]))
     if on_card(M):
         return _card().product(M, X, transpose=transpose)
     from scipy.linalg.blas import dgemm
 
-    return dgemm(1.0, M.T, X, trans_a=not transpose)
+    return dgemm(1.0, M, X, trans_a=transpose) if M.flags.f_contiguous else dgemm(1.0, M.T, X, trans_a=not transpose)
 
 
 def as_float64(M: Any) -> Any:
@@ -296,30 +298,39 @@ def eliminated(M: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray] | 
     return blas.dtrmm(1.0, C, U, overwrite_b=1), Z
 
 
-def economy_svd(M: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Economy SVD; gesdd, and the slower gesvd in the rare case that it does not converge."""
+def economy_svd(M: Any) -> tuple[Any, np.ndarray, Any]:
+    """Economy SVD; gesdd, and the slower gesvd in the rare case that it does not converge.
+
+    Of a matrix on a card, U and Vᵀ stay there, unless cuSOLVER does not converge.
+    """
     from scipy.linalg import LinAlgError, svd
 
+    if on_card(M):
+        try:
+            return _card().economy_svd(M)
+        except np.linalg.LinAlgError:
+            M = on_host(M)
     try:
         return svd(M, full_matrices=False, check_finite=False, lapack_driver="gesdd")
     except LinAlgError:
         return svd(M, full_matrices=False, check_finite=False, lapack_driver="gesvd")
 
 
-def column_exponents(M: np.ndarray) -> np.ndarray:
+def column_exponents(M: Any) -> np.ndarray:
     """The e with ‖column‖·2^-e in [0.71, 1.42): unit norm, as nearly as a power of two can; 0 for a zero column."""
     first = exponent_of(M, axis=0)
-    norms = np.linalg.norm(times_power(M, -first), axis=0)
+    norms = column_norms(times_power(M, -first))
     return first + np.rint(np.log2(np.where(norms > 0, norms, 1.0))).astype(np.int64)
 
 
-def scaled_singular_values(M: np.ndarray) -> np.ndarray:
+def scaled_singular_values(M: Any) -> np.ndarray:
     """Singular values of M with its columns at unit norm (to the nearest power of two), largest first."""
     from scipy.linalg import svdvals
 
     if M.size == 0:
         return np.zeros(min(M.shape))
-    return svdvals(times_power(M, -column_exponents(M)), check_finite=False)
+    scaled = times_power(M, -column_exponents(M))
+    return _card().singular_values(scaled) if on_card(M) else svdvals(scaled, check_finite=False)
 
 
 def numerical_rank(s: np.ndarray, tolerance: float) -> int:
@@ -335,6 +346,7 @@ class Spectrum:
     s : (r,) array
         The nonzero singular values, largest first; r is the numerical rank.
     V : (n, r) array
+        On a card if P is.
     Utq : (r, k) array
         Uᵀq.
     q_rest : (k,) array
@@ -344,14 +356,14 @@ class Spectrum:
     """
 
     s: np.ndarray
-    V: np.ndarray
+    V: Any
     Utq: np.ndarray
     q_rest: np.ndarray
     condition: float
 
 
 def spectrum(P: Any, q: np.ndarray, tolerance: float) -> Spectrum:
-    """The spectrum of P by QR of [P q] and the SVD of the triangle, on the host; accurate to rounding in P.
+    """The spectrum of P by QR of [P q] and the SVD of the triangle, where P is; accurate to rounding in P.
 
     Parameters
     ----------
@@ -362,19 +374,20 @@ def spectrum(P: Any, q: np.ndarray, tolerance: float) -> Spectrum:
         the largest; that many of the largest singular values of P itself are kept.
     """
     d, n = P.shape
+    tail = np.zeros((0, q.shape[1]))
+    M, z = P, q
     if d >= n:
-        T = on_host(triangle(P, q))
-        M, z = T[:n, :n], T[:n, n:]
-    else:
-        M, z = on_host(P), q
+        T = triangle(P, q)
+        M, right = T[:n, :n], on_host(T[:, n:])
+        z, tail = right[:n], right[n:]
     U, s, Vt = economy_svd(M) if M.size else (np.zeros((len(M), 0)), np.zeros(0), np.zeros((0, n)))
     rank = numerical_rank(s, tolerance)
     if 0 < rank < len(s):  # small singular values may be the units of the columns, and none the less significant
         rank = max(rank, min(numerical_rank(scaled_singular_values(M), tolerance), int(np.count_nonzero(s))))
-    Utz = U.T @ z
-    outside = z - U[:, :rank] @ Utz[:rank]
-    tail = T[n:, n:] if d >= n else np.zeros((0, q.shape[1]))
+    Utz = product(U, z, transpose=True)
+    outside = z - product(U[:, :rank], Utz[:rank])
     q_rest = np.hypot(np.linalg.norm(outside, axis=0), np.linalg.norm(tail, axis=0))
     if rank == d:
         q_rest = np.zeros_like(q_rest)
-    return Spectrum(s[:rank], Vt[:rank].T, Utz[:rank], q_rest, condition_number(s))
+    V = Vt[:rank].T if on_card(Vt) else np.ascontiguousarray(Vt[:rank].T)
+    return Spectrum(s[:rank], V, Utz[:rank], q_rest, condition_number(s))

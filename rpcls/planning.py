@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from .errors import InvalidTypeError, InvalidValueError
-from .rates import Rates, rates
+from .rates import CARD, CARD_VECTOR, COPY, VECTOR, Rates, rates
 
 __all__ = ["Plan", "PlannedSolver", "plan"]
 
@@ -60,6 +60,8 @@ class Plan:
     rtol : float or None
     ways : tuple of PlannedSolver
         All of them safe: none may miss the accuracy without saying so.
+    device : {"cpu", "cuda"}
+        Where the rows are swept.
 
     Examples
     --------
@@ -68,12 +70,13 @@ class Plan:
     >>> plan.choice.route, plan.choice.sweeps < 15
     ('cg', True)
     >>> print(str(plan).splitlines()[0])
-    100000 × 1000, rtol = 0.001
+    100000 × 1000, rtol = 0.001, device cpu
     """
 
     shape: tuple[int | None, int]
     rtol: float | None
     ways: tuple[PlannedSolver, ...]
+    device: str = "cpu"
 
     @property
     def choice(self) -> PlannedSolver:
@@ -84,7 +87,7 @@ class Plan:
         m, n = self.shape
         wanted = "full accuracy" if self.rtol is None else f"rtol = {self.rtol:g}"
         lines = [
-            f"{'?' if m is None else m} × {n}, {wanted}",
+            f"{'?' if m is None else m} × {n}, {wanted}, device {self.device}",
             f"{'solver':14}{'route':7}{'sketch_size':>12}{'sweeps':>8}{'seconds':>10}",
         ]
         for way in self.ways:
@@ -101,6 +104,8 @@ def plan(
     nnz: int | None = None,
     n_rhs: int = 1,
     condition: float | None = None,
+    device: str | None = None,
+    from_host: bool = False,
 ) -> Plan:
     """The ways of solving that ``rpcls.lstsq(A, b, rtol=rtol)`` chooses from, and what each is predicted to cost.
 
@@ -119,6 +124,10 @@ def plan(
         What the condition number of A is thought to be, with columns of unit norm; at 10⁴ or less, the normal equations
         are safe (they verify it). `rpcls.lstsq` guesses it from a few rows of an array; with a sparse A it hopes for
         the best, since trying costs little.
+    device : {None, "cpu", "cuda"}, default None
+        Where the rows are swept. "cuda": on a card.
+    from_host : bool, default False
+        Whether a card has to copy the rows from host memory for every sweep, as ``lstsq(..., device="cuda")`` does.
 
     Returns
     -------
@@ -131,7 +140,8 @@ def plan(
     Notes
     -----
     The table of rates is the committed one, the same everywhere, unless `rpcls.calibrate` has written the user's own;
-    nothing else about the machine enters, so the same call makes the same choice, with any number of threads.
+    nothing else about the machine enters, so the same call makes the same choice, with any number of threads. For a
+    card it is a committed table as well, of an H100.
 
     Examples
     --------
@@ -142,6 +152,8 @@ def plan(
     'normal'
     >>> rpcls.plan((50, 10)).choice.solver
     'direct'
+    >>> rpcls.plan((1_000_000, 1000), device="cuda").choice.route
+    'gram'
     """
     if not isinstance(shape, tuple) or len(shape) != 2:
         raise InvalidValueError(f"shape must be (m, n), got {shape!r}")
@@ -157,7 +169,13 @@ def plan(
             raise InvalidValueError(f"condition must be at least 1, got {condition}")
     if np.dtype(dtype) not in (np.float32, np.float64):
         raise InvalidTypeError(f"dtype must be float32 or float64, got {np.dtype(dtype)}")
-    work = _Work(rates(), m if m is not None else _UNKNOWN_ROWS, n, np.dtype(dtype).itemsize, nnz, n_rhs)
+    if device not in (None, "cpu", "cuda"):
+        raise InvalidValueError(f"device must be None, 'cpu' or 'cuda', got {device!r}")
+    if from_host and device != "cuda":
+        raise InvalidValueError(f"from_host is for device='cuda', which copies the rows, got device={device!r}")
+    table, vector = (CARD, CARD_VECTOR) if device == "cuda" else (rates(), VECTOR)
+    copy = COPY if from_host else 0.0
+    work = _Work(table, vector, copy, m if m is not None else _UNKNOWN_ROWS, n, np.dtype(dtype).itemsize, nnz, n_rhs)
     ways = [work.direct()]
     if m is None or m > 2 * max(_MULTIPLES[0] * n, _LEAST_SIZE):
         if nnz is None:
@@ -167,7 +185,8 @@ def plan(
             ways.append(work.normal())
     if nnz is not None and m is not None and m > n:
         ways = [way for way in ways if way.solver != "direct"] or ways  # LAPACK would fill in what is zero
-    return Plan((m, n), rtol, tuple(sorted(ways, key=lambda way: way.seconds)))
+    ways = [replace(way, seconds=way.seconds + way.sweeps * work.copying) for way in ways]
+    return Plan((m, n), rtol, tuple(sorted(ways, key=lambda way: way.seconds)), device or "cpu")
 
 
 def checked_rtol(rtol: Any) -> float | None:
@@ -191,6 +210,8 @@ def _check_count(name: str, value: Any, least: int) -> None:
 @dataclass(frozen=True)
 class _Work:
     rates: Rates
+    vector: float
+    copy: float
     m: int
     n: int
     itemsize: int
@@ -200,6 +221,11 @@ class _Work:
     @property
     def bytes(self) -> int:
         return self.m * self.n * self.itemsize
+
+    @property
+    def copying(self) -> float:
+        """Of the rows to a card, for one sweep; an index of an entry has four bytes."""
+        return self.copy * (self.bytes if self.nnz is None else self.nnz * (self.itemsize + 4))
 
     def direct(self) -> PlannedSolver:
         flops = 2.0 * self.m * self.n * (self.n + 2 * self.k)
@@ -217,7 +243,7 @@ class _Work:
 
     def iteration(self) -> float:
         entries = self.rates.entry * self.nnz if self.nnz is not None else self.rates.read * self.bytes
-        return entries * max(1.0, self.k / 4) + self.rates.sweep + 4 * self.n**2 * self.k * 1e-9
+        return entries * max(1.0, self.k / 4) + self.rates.sweep + 4 * self.n**2 * self.k * self.vector
 
     def gram(self) -> PlannedSolver:
         d = max(4 * self.n, _LEAST_SIZE)
@@ -253,9 +279,11 @@ class _Work:
         return best
 
 
-def precondition_plan(shape: tuple[int | None, int], route: str, rtol: float | None) -> PlannedSolver | None:
+def precondition_plan(
+    shape: tuple[int | None, int], route: str, rtol: float | None, **place: Any
+) -> PlannedSolver | None:
     """The cheapest plan for "precondition" on a dense A by this route; None where A has too few rows for a sketch."""
-    ways = [way for way in plan(shape, rtol=rtol).ways if way.solver == "precondition"]
+    ways = [way for way in plan(shape, rtol=rtol, **place).ways if way.solver == "precondition"]
     if route != "auto":
         ways = [way for way in ways if way.route == route]
     elif rtol is not None:

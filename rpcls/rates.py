@@ -1,7 +1,8 @@
 """How fast a machine is: the few rates from which the cost of every solver is predicted.
 
 The committed table is what `rpcls calibrate` found on a machine with two cores, rounded. A user's own takes its place
-in every later process; nothing else about the machine enters a plan, so equal tables give equal plans.
+in every later process; nothing else about the machine enters a plan, so equal tables give equal plans. Rows on a card
+have a table of their own, of an H100.
 """
 
 from __future__ import annotations
@@ -84,6 +85,22 @@ COMMITTED = Rates(
     compress_entry=2.2e-8,
     sweep=0.00031,
 )
+
+
+# By the times of sweeps, of products and of QR on an H100, rounded. Of QR only those of 256 and 2000 columns were
+# measured, and nothing of sparse rows: an entry is taken to cost as much as three of a dense A.
+CARD = Rates(
+    read=3.7e-13,
+    compress=5.1e-13,
+    blas3=((16, 4e-13), (64, 1e-13), (256, 4e-14), (1000, 4e-14)),
+    factor=((16, 1e-8), (64, 2.5e-10), (256, 9e-12), (2000, 3.1e-13)),
+    direct=((16, 2.5e-11), (64, 7e-12), (256, 4.5e-12), (2000, 4.7e-13)),
+    entry=9e-12,
+    compress_entry=4e-11,
+    sweep=0.0002,
+)
+COPY = 2e-11  # seconds per byte of rows in host memory that a sweep copies to the card
+VECTOR, CARD_VECTOR = 1e-9, 1e-11  # seconds per flop of what an iteration does with vectors and a triangle
 
 
 def rates_path() -> Path:

@@ -65,13 +65,10 @@ class SingularRidge:
     certified: bool = True
 
     def at(self, mu: np.ndarray) -> np.ndarray:
-        return self._turned(self.c / (np.square(self.s)[:, None] + mu))
+        return product(self.V, self.c / (np.square(self.s)[:, None] + mu))
 
     def half(self, Y: np.ndarray) -> np.ndarray:
-        return self._turned(Y / self.s[:, None])
-
-    def _turned(self, Y: np.ndarray) -> np.ndarray:
-        return product(self.V, Y) if on_card(self.V) else self.V @ Y
+        return product(self.V, Y / self.s[:, None])
 
 
 _LEAST = 64  # columns below which the accurate way is as fast

@@ -28,7 +28,7 @@ FUNCTIONS = (
 )  # fmt: skip
 MOST_SHARED_BYTES = 99 << 10  # of a block
 BACKWARD = False  # whether threads take turns from the last on
-METHODS = ("all", "any", "astype", "max", "min", "sort", "sum", "copy", "diagonal", "trace")
+METHODS = ("all", "any", "astype", "cumsum", "max", "min", "sort", "sum", "copy", "diagonal", "trace")
 VIEWS = ("reshape", "view")
 
 
@@ -183,6 +183,9 @@ class Device:
     def __exit__(self, *_: object) -> None:
         pass
 
+    def synchronize(self) -> None:
+        pass
+
 
 class RawModule:
     """Kernels from the text that a card's compiler would be given."""
@@ -245,6 +248,11 @@ def _eigh(array: ndarray) -> tuple[ndarray, ndarray]:
     return ndarray(values), ndarray(vectors)
 
 
+def _svd(array: ndarray, full_matrices: bool = True, compute_uv: bool = True) -> Any:
+    found: Any = np.linalg.svd(array.held, full_matrices=full_matrices, compute_uv=compute_uv)
+    return tuple(ndarray(part) for part in found) if compute_uv else ndarray(found)
+
+
 def _solve_triangular(R: ndarray, Z: ndarray, *, trans: str, check_finite: bool) -> ndarray:
     assert not check_finite
     if not R.held.diagonal().all():  # cuBLAS divides by zero and says nothing
@@ -260,13 +268,14 @@ def module() -> ModuleType:
     cupy: Any = ModuleType("cupy")
     cupy.ndarray, cupy.RawModule = ndarray, RawModule
     cupy.asarray, cupy.array = _asarray, _asarray
+    cupy.float32, cupy.float64 = np.float32, np.float64
     cupy.asnumpy = lambda a: a.held.copy()
     cupy.from_dlpack = lambda tensor: ndarray(np.from_dlpack(tensor))
     for name in FUNCTIONS:
         own = getattr(np, name)
         setattr(cupy, name, _function(own))
     cupy.get_default_memory_pool, cupy.__version__ = lambda: pool, "0"
-    cupy.linalg = SimpleNamespace(qr=_qr, cholesky=_cholesky, eigh=_eigh)
+    cupy.linalg = SimpleNamespace(qr=_qr, cholesky=_cholesky, eigh=_eigh, svd=_svd)
     cupy.cuda = SimpleNamespace(
         Device=Device,
         compiler=SimpleNamespace(CompileException=CompileException),

@@ -91,6 +91,21 @@ def test_solvers_give_the_answer_of_the_host_on_the_card(xp: Any, solver: Any, i
     assert np.array_equal(xp.asnumpy(held[0]), A) and np.array_equal(xp.asnumpy(held[1]), b)
 
 
+def test_auto_goes_by_the_rates_of_the_card(xp: Any) -> None:
+    rng = np.random.default_rng(0)
+    A = matrix("gaussian", 20_000, 20, rng, condition=1e6)
+    b = A @ np.ones(20) + rng.standard_normal(20_000)
+    here, there, copied = (
+        rpcls.lstsq(*held, device=where)
+        for held, where in (((A, b), None), ((xp.asarray(A), xp.asarray(b)), None), ((A, b), "cuda"))
+    )
+    assert isinstance(here.solver, rpcls.SketchAndPrecondition)
+    assert isinstance(there.solver, rpcls.Direct) and isinstance(copied.solver, rpcls.Direct)
+    easy = matrix("gaussian", 20_000, 20, rng, condition=10.0)
+    for held, where in (((xp.asarray(easy), xp.asarray(b)), None), ((easy, b), "cuda")):
+        assert isinstance(rpcls.lstsq(*held, device=where).solver, rpcls.NormalEquations)  # by a few rows, there
+
+
 @pytest.mark.parametrize("solver", ["auto", "precondition", "normal", "direct", "full", "partial"])
 def test_a_right_hand_side_of_zeros(xp: Any, solver: str) -> None:
     A, b, _ = problem()
@@ -134,7 +149,32 @@ def test_every_sweep_is_that_of_the_host(xp: Any, k: int, intercept: bool) -> No
             assert np.allclose(mine, theirs, rtol=1e-10, atol=1e-10 * np.abs(theirs).max())
     assert np.allclose(xp.asnumpy(card.predict(X)), host.predict(X))
     with pytest.raises(InvalidTypeError, match=r"this needs the rows in host memory, .*pass cupy.asnumpy\(A\)"):
-        rpcls.compress(xp.asarray(A), xp.asarray(b), rpcls.LeverageSampling(), rng=0)
+        card.blocks()
+
+
+def test_rows_are_sampled_by_the_leverages_that_the_card_has_found(xp: Any) -> None:
+    rng = np.random.default_rng(4)
+    m, n = 4000, 5
+    A = 1e-6 * rng.standard_normal((m, n))  # few rows carry the range
+    A[rng.choice(m, n, replace=False)] += np.eye(n)
+    Q, w = np.linalg.qr(A)[0], rng.random(m) + 0.5
+    for seed in range(5):
+        c = rpcls.compress(xp.asarray(A), xp.asarray(A[:, 0]), rpcls.LeverageSampling(), sketch_size=300, rng=seed)
+        s = np.linalg.svd(c.operator @ Q, compute_uv=False)
+        assert max(abs(s[0] - 1), abs(s[-1] - 1)) < 0.5
+        assert np.allclose(xp.asnumpy(c.SA), c.operator @ A) and c.sweeps == 3
+    x, y = rng.standard_normal(m), rng.standard_normal(300)
+    S = c.operator.family.sample(300, m=m, rng=0)
+    assert np.isclose((S @ x) @ y, x @ (S.T @ y))
+    X, R = rng.standard_normal((n, 3)), 7 * A
+    held = source_of(xp.asarray(R), xp.asarray(x), sample_weight=xp.asarray(w))
+    assert np.allclose(xp.asnumpy(held.scores(X)), source_of(R, x, sample_weight=w).scores(X))
+    assert np.allclose(source_of(R, x, sample_weight=w).scores(X), w * np.sum((R @ X) ** 2, axis=1))
+    A[:, 2] = 0.0  # and of lower rank
+    c = rpcls.compress(xp.asarray(A), xp.asarray(x), rpcls.LeverageSampling(), sketch_size=300, rng=0)
+    assert np.linalg.matrix_rank(xp.asnumpy(c.SA)) == n - 1
+    zero = rpcls.compress(xp.asarray(0 * A), xp.asarray(x), rpcls.LeverageSampling(), sketch_size=20, rng=0)
+    assert np.allclose(zero.operator.family.factors, np.sqrt(m / 20))  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("size", [1e-200, 1e200])
@@ -152,7 +192,7 @@ def test_nothing_of_m_rows_comes_to_the_host(stand_in: Any, monkeypatch: pytest.
     held = stand_in.asarray(A), stand_in.asarray(b)
     for solver in SOLVERS:
         rpcls.lstsq(*held, solver, **({"sketch_size": 30, "rng": 0} if solver in ("full", "partial") else {}))
-    for family in SWEPT.values():
+    for family in (*SWEPT.values(), rpcls.LeverageSampling()):
         rpcls.compress(*held, family, sketch_size=30, rng=0)
     assert copied and max(max(shape, default=0) for shape in copied) < M / 2
 

@@ -217,19 +217,141 @@ def test_gram_matrices_are_summed_over_blocks(xp: Any, monkeypatch: pytest.Monke
         assert np.allclose(z[:, 0], expected.T @ b.astype(np.float64), rtol=1e-10, atol=1e-10)
 
 
+def copies(xp: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """The shapes of what comes to the host."""
+    shapes: list[tuple[int, ...]] = []
+    monkeypatch.setattr(xp, "asnumpy", lambda a: shapes.append(a.shape) or a.held.copy())
+    return shapes
+
+
 def test_no_matrix_comes_to_the_host(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     A, b = problem()
     held = stand_in.asarray(A), stand_in.asarray(b)
-    copied: list[tuple[int, ...]] = []
-    monkeypatch.setattr(stand_in, "asnumpy", lambda a: copied.append(a.shape) or a.held.copy())
+    copied = copies(stand_in, monkeypatch)
     for solver in (
-        *ONE_PASS[:10], rpcls.NormalEquations(),
+        *ONE_PASS, rpcls.NormalEquations(),
         rpcls.SketchAndPrecondition("gram"), rpcls.SketchAndPrecondition("cg"),
     ):  # fmt: skip
         copied.clear()
         more: dict[str, Any] = {} if isinstance(solver, rpcls.NormalEquations) else {"rng": 0}
         rpcls.lstsq(*held, solver, **more)
-        assert copied and all(min(shape) < 8 for shape in copied if len(shape) == 2), (solver, copied)
+        assert copied and all(min(shape) <= 8 for shape in copied if len(shape) == 2), (solver, copied)
+
+
+@pytest.mark.parametrize("condition", [1e6, 1e10, None])
+@pytest.mark.parametrize("size", [4 * N, N - 20])
+@pytest.mark.parametrize("solver", ONE_PASS[5:], ids=str)
+@pytest.mark.filterwarnings("ignore")
+def test_robust_solvers_whose_gram_matrix_will_not_do_stay_on_the_card(
+    stand_in: Any, monkeypatch: pytest.MonkeyPatch, condition: float | None, size: int, solver: Any
+) -> None:
+    A, b = problem(condition or 10.0)
+    if condition is None:  # of rank n - 2
+        A[:, 3], A[:, 50] = A[:, 4], 0.0
+    else:
+        A *= 10.0 ** np.linspace(-1, 1, N)
+    c, there = (rpcls.compress(f(A), f(b), sketch_size=size, rng=0) for f in (np.asarray, stand_in.asarray))
+    copied = copies(stand_in, monkeypatch)
+    if solver.rho == "sweep":
+        got, expected = (
+            rpcls.lstsq(f(A), f(b), solver, sketch_size=size, rng=0) for f in (stand_in.asarray, np.asarray)
+        )
+    else:
+        got, expected = there.solve(solver), c.solve(solver)
+    assert copied and all(min(shape) <= 8 for shape in copied if len(shape) == 2), copied
+    assert got.status is expected.status and got.rank == expected.rank
+    difference = np.linalg.norm(A @ (on_host(got.x) - expected.x))
+    close = 1e-15 * (expected.condition or 1) if solver.rho == 0 and condition else 1e-9
+    assert difference <= close * np.linalg.norm(A @ expected.x)
+
+
+def test_the_path_for_one_more_sweep_by_eigenvectors(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    A, b = problem(500.0, 2)
+    solver = rpcls.RobustPartiallyCompressed("sweep")
+    expected = rpcls.lstsq(A, b, solver, sketch_size=4 * N, rng=0)
+    monkeypatch.setattr(stand_in.linalg, "svd", None)
+    got = rpcls.lstsq(stand_in.asarray(A), stand_in.asarray(b), solver, sketch_size=4 * N, rng=0)
+    assert np.linalg.norm(A @ (on_host(got.x) - expected.x)) <= 1e-10 * np.linalg.norm(A @ expected.x)
+    assert np.allclose(got.error_estimate.upper, expected.error_estimate.upper)  # type: ignore[union-attr]
+
+
+def test_a_singular_value_decomposition_that_does_not_converge_is_left_to_the_host(
+    stand_in: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def fail(*_: Any, **__: Any) -> None:
+        asked.append(1)
+        raise np.linalg.LinAlgError("no")
+
+    A, b = problem(1e7)
+    c = rpcls.compress(stand_in.asarray(A), stand_in.asarray(b), sketch_size=4 * N, rng=0)
+    expected = c.solve(rpcls.RobustPartiallyCompressed())
+    monkeypatch.setattr(stand_in.linalg, "svd", fail)
+    assert np.allclose(c.solve(rpcls.RobustPartiallyCompressed()).x, expected.x)
+    assert asked
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "coherent"])
+@pytest.mark.parametrize("condition", [3.0, 1e3, 1e6, 1e10])
+@pytest.mark.parametrize("rho", [1e-3, 0.1, 10.0, "cover", rpcls.Absolute(0.05)], ids=str)
+@pytest.mark.parametrize("solver", [rpcls.RobustPartiallyCompressed, rpcls.RobustFullyCompressed])
+def test_a_given_rho_takes_a_few_cholesky_factorisations(
+    stand_in: Any, monkeypatch: pytest.MonkeyPatch, kind: str, condition: float, rho: Any, solver: Any
+) -> None:
+    if solver is rpcls.RobustFullyCompressed and rho in ("cover", 10.0):
+        return  # no rule of it, and x = 0
+    rng = np.random.default_rng(5)
+    A = 3 * matrix(kind, M, N, rng, condition=condition)
+    b = A @ rng.standard_normal(N) + 0.1 * rng.standard_normal(M)
+    expected = rpcls.compress(A, b, sketch_size=4 * N, rng=0).solve(solver(rho))
+    there = rpcls.compress(stand_in.asarray(A), stand_in.asarray(b), sketch_size=4 * N, rng=0)
+    calls, plain = [], stand_in.linalg.cholesky
+    monkeypatch.setattr(stand_in.linalg, "cholesky", lambda G: calls.append(1) or plain(G))
+    for slow in ("eigh", "svd", "qr") if condition <= 1e3 else ("eigh", "svd"):
+        monkeypatch.setattr(stand_in.linalg, slow, None)
+    got = there.solve(solver(rho))
+    assert 2 <= len(calls) <= (3 if condition < 10 else 5)  # the first says that the others will do
+    assert np.linalg.norm(A @ (got.x - expected.x)) <= 1e-10 * np.linalg.norm(A @ expected.x)
+    assert got.status is expected.status and got.rank == N
+    assert got.rho and expected.rho and np.isclose(got.rho, expected.rho, rtol=1e-12)
+    assert got.mu and expected.mu and np.isclose(got.mu, expected.mu, rtol=1e-10)
+    for name, close in (("condition", 0.2), ("residual_norm_estimate", 1e-3)):
+        assert np.isclose(getattr(got, name), getattr(expected, name), rtol=close), name
+
+
+def test_what_shifts_will_not_do_is_left_to_the_other_ways(stand_in: Any) -> None:
+    from rpcls.onepass.base import Summary
+    from rpcls.onepass.shifted import by_shifts
+
+    def answer(A: np.ndarray, b: np.ndarray, solver: Any, size: int = 4 * N) -> Any:
+        problem = rpcls.compress(stand_in.asarray(A), stand_in.asarray(b), sketch_size=size, rng=0)
+        return by_shifts(Summary.of(problem), solver)
+
+    A, b = problem()
+    partial, full = rpcls.RobustPartiallyCompressed, rpcls.RobustFullyCompressed
+    assert answer(A, b, partial(0.1)) and answer(A, b, full(0.1))
+    assert answer(A, b, partial(0.0)) is None and answer(A, b, partial(0.1), N - 5) is None
+    assert answer(*problem(1e10), partial(1e-13)) is None and answer(*problem(k=2), partial(0.1)) is None
+    assert answer(A, 0 * b, partial(0.1)) is None and answer(A[:, :40], b, partial(0.1)) is None
+    assert answer(A, b, full(5.0)) is None and answer(A, A @ np.ones(N), full(1e-9)) is None  # x = 0; q in range(P)
+    assert answer(np.eye(M, N), np.ones(M), partial(0.1), 8 * N)  # whatever the few distinct values
+    A[:, 3] = A[:, 4]
+    assert answer(A, b, partial(0.1)) is None
+
+
+@pytest.mark.parametrize("kind", ["far", "near", "same", "one"])
+def test_the_largest_singular_value(xp: Any, kind: str) -> None:
+    from rpcls.onepass.shifted import largest_singular_value
+
+    s = {
+        "far": np.geomspace(1, 1e-3, N), "near": 1 - 1e-3 * np.arange(N) / N, "same": np.ones(N),
+        "one": np.zeros(N),
+    }[kind]  # fmt: skip
+    s[0] = 1.0
+    V = np.linalg.qr(np.random.default_rng(2).standard_normal((N, N)))[0]
+    found = largest_singular_value(xp.asarray(7 * (V * s**2) @ V.T))
+    assert found is not None and np.isclose(found, np.sqrt(7), rtol=1e-10)
 
 
 # -- summaries --------------------------------------------------------------------------------------------------------

@@ -192,7 +192,9 @@ def test_what_cannot_be(xp: Any) -> None:
     with pytest.raises(InvalidValueError, match=r"SRHT\(\) is one transform .*use SparseSign\(\)"):
         rpcls.compress(there(A), there(b), rpcls.SRHT(), sketch_size=50)
     with pytest.raises(InvalidTypeError, match=r"A is on a card; pass A.get\(\) and cupy.asnumpy\(b\)"):
-        rpcls.compress(there(A), there(b), rpcls.LeverageSampling(), sketch_size=50)
+        source_of(there(A), there(b)).blocks()
+    c = rpcls.compress(there(A), there(b), rpcls.LeverageSampling(), sketch_size=50, rng=0)
+    assert np.allclose(c.operator @ A.toarray(), xp.asnumpy(c.SA))
     with pytest.raises(InvalidTypeError, match=r"A is a csr_matrix on a card; pass A.get\(\) and cupy.asnumpy\(b\)"):
         rpcls.compress(there(A), there(b), device="cpu")
 

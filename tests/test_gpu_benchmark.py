@@ -5,8 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from support import matrix
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 
@@ -29,9 +32,10 @@ def test_report(monkeypatch: pytest.MonkeyPatch) -> None:
         "bytes": 16 * 10**9,
         "solves": {
             "4 × 2": {
-                "seconds": {"precondition": [4e-3], "normal equations, CuPy": [2e-3]},
+                "seconds": {"precondition": [4e-3], "normal equations, CuPy": [2e-3], "direct": [9e-3]},
                 "bytes": 5 * 10**9,
                 "distances": {"precondition": 3e-16},
+                "backward_errors": {"precondition": 4e-15, "normal equations, CuPy": 6e-15, "direct": 1e-16},
             }
         },
         "memory_bytes": 80 * 10**9,
@@ -42,3 +46,30 @@ def test_report(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (
         "| precondition | 4.0 ms | 4.0 | 2.00 | 3e-16 |" in text and "100 GB of rows" in text and "80% of the" in text
     )
+    assert "| 4 × 2 | precondition | 4.0 ms |" in text  # the normal equations are faster, and not good enough
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_solvers_are_compared(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import gpu
+
+    A = matrix("gaussian", 900, 6, np.random.default_rng(0), condition=10.0)
+    b = A @ np.ones(6) + np.random.default_rng(1).standard_normal(900)
+    held = stand_in.asarray(A), stand_in.asarray(b)
+    monkeypatch.setattr(gpu, "rows", lambda *_: held)
+    monkeypatch.setattr(gpu, "wall_seconds", lambda cp, job, repeats: [1e-3 * repeats])
+    monkeypatch.setattr(gpu, "torch_lstsq", lambda *_: None)
+    monkeypatch.setattr(gpu, "normal_equations", lambda cp, A, b: cp.asarray(1.01 * np.linalg.lstsq(A.held, b.held)[0]))
+    monkeypatch.setattr(stand_in.linalg, "norm", lambda a: np.linalg.norm(a.held), raising=False)
+    lstsq = lambda A, b, rcond: [stand_in.asarray(np.linalg.lstsq(A.held, b.held)[0])]  # noqa: E731
+    monkeypatch.setattr(stand_in.linalg, "lstsq", lstsq, raising=False)
+    solved = gpu.solvers(stand_in, (900, 6), 10.0)
+    exact = np.linalg.lstsq(A, b)[0]
+    r = b - A @ (1.01 * exact)
+    expected = np.linalg.norm(A.T @ r) / np.linalg.norm(A) / np.linalg.norm(r)
+    assert np.isclose(solved["backward_errors"]["normal equations, CuPy"], expected)
+    good = {name for name, error in solved["backward_errors"].items() if error < 5e-15}
+    assert good == {"direct", "precondition", "precondition, gram", "precondition, cg", "normal", "auto", "lstsq, CuPy"}
+    solved["seconds"]["precondition, cg"], solved["seconds"]["normal equations, CuPy"] = [1e-9], [1e-10]
+    assert gpu.fastest(solved) == "precondition, cg"

@@ -146,7 +146,7 @@ def test_a_sketch_is_never_most_of_the_rows() -> None:
 
 def test_unknown_rows_are_taken_for_many() -> None:
     assert plan((None, 64)).ways == plan((1_000_000, 64)).ways
-    assert str(plan((None, 64))).startswith("? × 64, full accuracy\n")
+    assert str(plan((None, 64))).startswith("? × 64, full accuracy, device cpu\n")
 
 
 def test_the_plan_for_preconditioning() -> None:
@@ -160,13 +160,39 @@ def test_the_plan_for_preconditioning() -> None:
     assert precondition_plan(shape, "auto", None) == best
 
 
+# -- on a card -------------------------------------------------------------------------------------------------------
+
+
+def test_a_card_has_rates_of_its_own(place: Path) -> None:
+    shape = (1_000_000, 1000)
+    here, there = plan(shape), plan(shape, device="cuda")
+    assert here.choice.route == "cg" and there.choice.route == "gram"  # products of matrices are cheap there
+    assert plan(shape, device="cpu") == here and there.device == "cuda"
+    assert str(there).startswith("1000000 × 1000, full accuracy, device cuda\n")
+    use(replace(COMMITTED, read=1e-3), place)
+    assert plan(shape, device="cuda") == there != plan(shape)
+    assert precondition_plan(shape, "auto", None, device="cuda") == there.choice
+
+
+@pytest.mark.parametrize("nnz", [None, 3_000_000])
+def test_rows_that_are_copied_to_the_card_cost_their_copy_for_every_sweep(nnz: int | None) -> None:
+    shape = (1_000_000, 256)
+    held, copied = (
+        by_name(plan(shape, device="cuda", nnz=nnz, condition=10.0, from_host=host)) for host in (False, True)
+    )
+    size = 8 * 256_000_000 if nnz is None else 12 * nnz
+    assert set(held) == set(copied)
+    for name, way in copied.items():
+        assert way.seconds == pytest.approx(held[name].seconds + way.sweeps * rates.COPY * size)
+
+
 # -- as text ---------------------------------------------------------------------------------------------------------
 
 
 def test_every_column_is_printed() -> None:
     found = plan((100_000, 50), rtol=1e-2, condition=10.0)
     title, head, *lines = str(found).splitlines()
-    assert title == "100000 × 50, rtol = 0.01" and head.split() == [
+    assert title == "100000 × 50, rtol = 0.01, device cpu" and head.split() == [
         "solver",
         "route",
         "sketch_size",
@@ -201,6 +227,8 @@ def test_every_column_is_printed() -> None:
         ((100, 5), {"condition": "10"}, InvalidTypeError, "condition must be a float, got str '10'"),
         ((100, 5), {"dtype": np.float16}, InvalidTypeError, "dtype must be float32 or float64, got float16"),
         ((100, 5), {"dtype": "complex"}, InvalidTypeError, "dtype must be float32 or float64, got complex128"),
+        ((100, 5), {"device": "gpu"}, InvalidValueError, "device must be None, 'cpu' or 'cuda', got 'gpu'"),
+        ((100, 5), {"from_host": True}, InvalidValueError, "from_host is for device='cuda', .*, got device=None"),
         ((100,), {}, InvalidValueError, r"shape must be \(m, n\), got \(100,\)"),
         (100, {}, InvalidValueError, r"shape must be \(m, n\), got 100"),
     ],

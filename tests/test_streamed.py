@@ -14,7 +14,9 @@ from typing import Any
 import cupy_stand_in
 import numpy as np
 import pytest
-from test_device_arrays import FIELDS, SWEPT, problem
+import scipy.sparse as sp
+from test_device_arrays import FIELDS, SWEPT, agree, problem
+from test_sparse import stored
 
 import rpcls
 from rpcls import kernels
@@ -206,6 +208,90 @@ def test_units_that_overflow_or_underflow_squares(xp: Any, size: float) -> None:
         source_of(A * 1e200, b, device="cuda").gram()
 
 
+# -- sparse rows ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["held", "in blocks"])
+def sparse_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, np.ndarray, np.ndarray]:
+    """700 rows with empty ones, also in a row, b of two columns, weights; on the card whole or 64 entries at a time."""
+    if request.param == "in blocks":
+        monkeypatch.setattr(streamed, "_HELD_BYTES", 0)
+        for name in SIZES:
+            monkeypatch.setattr(streamed, name, 64 * 12)
+    A, rng = stored(700, 20), np.random.default_rng(1)
+    A = sp.csr_array(sp.vstack([A[:300], sp.csr_array((200, 20)), A[300:500], sp.csr_array((5, 20))]))
+    return A, rng.standard_normal((705, 2)), rng.random(705)
+
+
+@pytest.mark.parametrize("name", [name for name, family in SWEPT.items() if not isinstance(family, rpcls.SRHT)])
+def test_summaries_of_sparse_rows(xp: Any, sparse_rows: Any, name: str) -> None:
+    A, b, w = sparse_rows
+    S = SWEPT[name].sample(60, m=740, rng=3)
+    expected = rpcls.compress(A, b, S, sample_weight=w, row_offset=30)
+    agree(rpcls.compress(A, b, S, sample_weight=w, row_offset=30, device="cuda"), expected, 2.0**-52)
+
+
+@pytest.mark.parametrize("intercept", [False, True])
+def test_every_sweep_over_sparse_rows(xp: Any, sparse_rows: Any, intercept: bool) -> None:
+    A, b, w = sparse_rows
+    host, card = (source_of(A, b, sample_weight=w, intercept=intercept, device=where) for where in (None, "cuda"))
+    assert card.stored == A.nnz
+    for source in (host, card):
+        source.compress(rpcls.SparseSign().sample(80, rng=0))
+    X = np.random.default_rng(2).standard_normal((20, 2))
+    for sweep in (
+        lambda s: s.gradient(X), lambda s: (s.normal(X),), lambda s: s.gram(), lambda s: (s.predict(X), s.product(X)),
+        lambda s: (s.triangle()[0].T @ s.triangle()[0],),
+    ):  # fmt: skip
+        for mine, theirs in zip(sweep(card), sweep(host), strict=True):
+            assert np.allclose(kernels.on_host(mine), theirs, rtol=1e-10, atol=1e-10 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("solver", ["auto", "precondition", "normal", "direct", "full", "partial"])
+@pytest.mark.filterwarnings("ignore")  # an empty column
+def test_solvers_of_sparse_rows(xp: Any, sparse_rows: Any, solver: str) -> None:
+    A, b, w = sparse_rows
+    A = A[:, :19] if solver == "normal" else A
+    more: dict[str, Any] = {"rng": 0} if solver not in ("normal", "direct") else {}
+    expected = rpcls.lstsq(A, b, solver, sample_weight=w, **more)
+    got = rpcls.lstsq(A, b, solver, sample_weight=w, device="cuda", **more)
+    assert isinstance(got.x, np.ndarray) and got.status is expected.status
+    assert np.allclose(got.x, expected.x, rtol=0, atol=1e-9 * np.linalg.norm(expected.x))
+
+
+def test_blocks_of_sparse_and_dense_rows(xp: Any, sparse_rows: Any) -> None:
+    A, b, w = sparse_rows
+    S = rpcls.SparseSign().sample(60, rng=0)
+
+    def blocks() -> Iterator[Any]:
+        for i in range(0, 705, 47):
+            part = A[i : i + 47]
+            yield part.toarray() if i % 3 == 0 else part, b[i : i + 47], w[i : i + 47]
+
+    agree(rpcls.compress(blocks(), None, S, device="cuda"), rpcls.compress(A, b, S, sample_weight=w), 2.0**-52)
+
+
+def test_a_sparse_matrix_is_copied_once(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    A = stored(700, 20)
+    source = source_of(A, np.ones(700), device="cuda")
+    assert source.place == {"device": "cuda", "from_host": False}
+    monkeypatch.setattr(crossing, "crossing", None)
+    for _ in range(2):
+        source.gradient(np.ones(20))
+    monkeypatch.setattr(streamed, "_HELD_BYTES", 1000)
+    assert source_of(A, np.ones(700), device="cuda").place == {"device": "cuda", "from_host": True}
+
+
+def test_a_sparse_entry_that_is_not_finite(xp: Any, sparse_rows: Any) -> None:
+    A, b, _ = sparse_rows
+    A.data[A.indptr[620]] = np.nan
+    assert A.indptr[621] > A.indptr[620]
+    with pytest.raises(
+        NonFiniteError, match=rf"A must be finite, got nan in row 620, column {A.indices[A.indptr[620]]}"
+    ):
+        rpcls.compress(A, b, device="cuda", rng=0)
+
+
 def test_non_finite_entries_are_named(xp: Any) -> None:
     A, b, _ = problem()
     A[317, 3] = np.nan
@@ -217,8 +303,6 @@ def test_non_finite_entries_are_named(xp: Any) -> None:
 
 
 def test_what_cannot_be(xp: Any) -> None:
-    import scipy.sparse as sp
-
     A, b, _ = problem()
     with pytest.raises(InvalidValueError, match="device must be None, 'cpu' or 'cuda', got 'gpu'"):
         rpcls.lstsq(A, b, device="gpu")
@@ -229,11 +313,6 @@ def test_what_cannot_be(xp: Any) -> None:
         rpcls.lstsq(A, xp.asarray(b), device="cuda")
     with pytest.raises(InvalidValueError, match=r"SRHT\(\) is one transform of all rows, .*use BlockSRHT\(\)"):
         rpcls.compress(A, b, rpcls.SRHT(), device="cuda")
-    told = r"sparse rows in host memory .*pass cupyx.scipy.sparse.csr_matrix\(A\)"
-    with pytest.raises(InvalidTypeError, match=told):
-        rpcls.lstsq(sp.csr_array(A), b, device="cuda")
-    with pytest.raises(InvalidTypeError, match=told):
-        rpcls.compress(iter([(sp.csr_array(A), b)]), None, device="cuda")
     with pytest.raises(rpcls.SourceError, match=r"reading row block 1 \(from row 100\) failed: OSError: gone"):
         rpcls.compress(failing(A, b), None, device="cuda")
 

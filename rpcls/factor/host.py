@@ -124,8 +124,13 @@ class Factor:
         found = scaled_cholesky(G)
         if found is None:
             return None
-        factor = cls.of(found[0], tolerance, exponents=found[1])
-        return factor if factor.full and factor.condition <= most else None
+        if on_card(G):
+            from .card import CardFactor
+
+            factor = CardFactor.of_full_rank(found[0], tolerance, found[1])
+        else:
+            factor = cls(found[0], tolerance, exponents=found[1])
+        return factor if factor is not None and factor.full and factor.condition <= most else None
 
     @property
     def full(self) -> bool:

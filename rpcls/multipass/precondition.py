@@ -103,9 +103,12 @@ class SketchAndPrecondition:
         object.__setattr__(self, "confidence", checked_confidence(self.confidence))
         object.__setattr__(self, "rtol", checked_rtol(self.rtol))
 
-    def sketch(self, shape: tuple[int | None, int], dtype: Any) -> tuple[Any, int] | None:
-        """SparseSign() and the planned sketch size; None where A has too few rows for a sketch to help."""
-        way = precondition_plan(shape, self.route, self.rtol)
+    def sketch(self, shape: tuple[int | None, int], dtype: Any, **place: Any) -> tuple[Any, int] | None:
+        """SparseSign() and the planned sketch size; None where A has too few rows for a sketch to help.
+
+        `place` as for `rpcls.plan`: device and from_host.
+        """
+        way = precondition_plan(shape, self.route, self.rtol, **place)
         return None if way is None or way.sketch_size is None else (SparseSign(), way.sketch_size)
 
     def solve(self, problem: CompressedProblem | None, source: Source | None) -> Solution:
@@ -164,7 +167,7 @@ class SketchAndPrecondition:
         factor, x = start(problem, self.ridge, rank_tolerance(source.dtype), scaled=True)
         route = self.route
         if route == "auto":
-            planned = precondition_plan(source.shape, route, self.rtol)
+            planned = precondition_plan(source.shape, route, self.rtol, **source.place)
             route = planned.route if planned is not None and source.stored is None else "cg"
         if route == "gram" and factor.full:
             plain = factor.condition <= NORMAL_CONDITION
@@ -214,7 +217,7 @@ class SketchAndPrecondition:
     def _minimum_norm(self, source: Source, began: float) -> Solution | None:
         """The answer for many more columns than rows, with the columns sketched; None: leave it to LAPACK."""
         m, n = source.shape
-        way = None if m is None or not 0 < m < n else precondition_plan((n, m), "cg", None)
+        way = None if m is None or not 0 < m < n else precondition_plan((n, m), "cg", None, **source.place)
         if way is None or way.sketch_size is None or self.ridge or self.rcond is not None:
             return None
         found = minimum_norm(source, way.sketch_size)

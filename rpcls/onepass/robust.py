@@ -17,10 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from ..kernels import on_card
 from ..linalg import times_power
 from ..ridge import Ridge
 from .base import Answer, OnePass, Summary, warn_if_coherent
@@ -90,7 +91,11 @@ class Path:
 
 
 def increasing_root(
-    f: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], start: np.ndarray, least: float, most: float
+    f: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    start: np.ndarray,
+    least: float,
+    most: float,
+    close: float = 4e-16,
 ) -> np.ndarray:
     """Roots of k increasing functions at once: Newton's method, safeguarded by a bracket that is grown from `start`.
 
@@ -101,6 +106,8 @@ def increasing_root(
     start : (k,) array
     least, most : float
         Where the search gives up and returns that end.
+    close : float
+        Relative size of a step after which no further one is made.
     """
     t = np.clip(start, least, most)
     low, high = np.full_like(t, least), np.full_like(t, most)
@@ -114,11 +121,12 @@ def increasing_root(
         new = t + step
         outside = (new <= low) | (new >= high)
         middle = np.clip(0.5 * (low + high), t - 4 * reach, t + 4 * reach)
-        new = np.where(value == 0, t, np.where(outside, middle, new))
+        room = close * np.maximum(np.abs(t), 1.0)
+        new = np.where(np.abs(step) <= room, t, np.where(outside, middle, new))  # such a step is rounding
         moved = np.abs(new - t)
         reach = np.maximum(moved, 0.25 * reach)
         t = new
-        if np.all(moved <= 4e-16 * np.maximum(np.abs(t), 1.0)):
+        if np.all(moved <= room):
             break
     return t
 
@@ -127,9 +135,17 @@ def increasing_root(
 class Robust(OnePass):
     """Base of the two robust solvers: the ridge path, the cheap way if its answer is certified, else the accurate."""
 
+    model: ClassVar[Literal["partial", "full"]]
+
     rho: Any = "loo"
 
     def _solve(self, summary: Summary) -> Answer:
+        if on_card(summary.P) and self.rho != "loo":
+            from .shifted import by_shifts
+
+            quick = by_shifts(summary, self)
+            if quick is not None:
+                return quick
         found = self._cheap(summary)
         answer = None if found is None else self._attempt(summary, *found)
         if found is None or answer is None:
@@ -152,12 +168,12 @@ class Robust(OnePass):
         """The answer on this path; None if that is not certified, and the answer not good enough."""
         raise NotImplementedError
 
-    def _given(self, summary: Summary, ridge: Ridge) -> np.ndarray | None:
-        """ρ (k,) in the units of P; None for "loo"."""
+    def given(self, summary: Summary, norm: float) -> np.ndarray | None:
+        """ρ (k,) in the units of P, whose 2-norm is given; None for "loo"."""
         if isinstance(self.rho, str):
             return None
         if isinstance(self.rho, float):
-            return np.full(summary.k, self.rho * (ridge.s[0] if len(ridge.s) else 0.0))
+            return np.full(summary.k, self.rho * norm)
         return np.full(summary.k, float(times_power(self.rho.value, -summary.a)))
 
     def _warn(self, summary: Summary, ridge: Ridge) -> None:

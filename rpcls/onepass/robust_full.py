@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -69,6 +69,8 @@ class RobustFullyCompressed(Robust):
     True
     """
 
+    model: ClassVar = "full"
+
     rho: str | float | Absolute = "loo"
 
     def __post_init__(self) -> None:
@@ -93,7 +95,7 @@ class RobustFullyCompressed(Robust):
         zero = path.limit("infinity")  # x = 0 from this ρ on
         threshold = np.where(rest > 0, 0.0, path.limit("zero"))  # x interpolates up to this ρ
 
-        rho, mu = self._given(summary, ridge), np.zeros(k)
+        rho, mu = self.given(summary, s[0] if rank else 0.0), np.zeros(k)
         if rho is None:
             rho = np.zeros(k)
             if seen.any():

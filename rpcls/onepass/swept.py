@@ -16,6 +16,7 @@ from .rho import leave_one_out
 from .robust import Path
 
 if TYPE_CHECKING:
+    from ..ridge import SingularRidge
     from ..sources import Source
 
 __all__ = ["galerkin"]
@@ -23,7 +24,7 @@ __all__ = ["galerkin"]
 _CANDIDATES = 8
 
 
-def galerkin(summary: Summary, spectrum: Spectrum, source: Source) -> Answer:
+def galerkin(summary: Summary, spectrum: Spectrum | SingularRidge, source: Source) -> Answer:
     """min ‖Ax − b‖ over the span of K = 8 points y(μ) = (PᵀP + μI)⁻¹g of the path, from AᵀA on that span.
 
     The span holds every robust solution with one of these μ, whatever its shrinkage, so x is at least as good as the
@@ -35,9 +36,9 @@ def galerkin(summary: Summary, spectrum: Spectrum, source: Source) -> Answer:
     """
     P, g, s, V = summary.P, summary.g, spectrum.s, spectrum.V
     k, n, rank = summary.k, summary.n, len(spectrum.s)
-    c = V.T @ g
+    c = product(V, g, transpose=True)
     seen = np.asarray(c.any(axis=0))
-    path = Path(s, c, np.linalg.norm(g - V @ c, axis=0) * (rank < n))
+    path = Path(s, c, np.linalg.norm(g - product(V, c), axis=0) * (rank < n))
     mu = np.ones((_CANDIDATES, k))
     if seen.any():
         low = max(0.1 * s[-1], 1e-4 * s[0]) ** 2
@@ -48,7 +49,7 @@ def galerkin(summary: Summary, spectrum: Spectrum, source: Source) -> Answer:
 
     basis = np.zeros((n, k, _CANDIDATES))
     for j in np.flatnonzero(seen):
-        Y = V @ (c[:, j : j + 1] / (np.square(s)[:, None] + mu[:, j]))
+        Y = product(V, c[:, j : j + 1] / (np.square(s)[:, None] + mu[:, j]))
         basis[:, j] = _orthonormal_under(P, Y)
     image = source.normal(times_power(basis.reshape(n, -1), -2 * summary.a)).reshape(basis.shape)
 
@@ -81,7 +82,7 @@ def galerkin(summary: Summary, spectrum: Spectrum, source: Source) -> Answer:
         estimate=times_power(np.sqrt(squares), summary.b),
         rho=times_power(rho, summary.a),
         mu=times_power(mu * seen, 2 * summary.a),
-        error=_certificate(summary, gradient, np.sqrt(squares)),
+        error=None if rank < n else _certificate(summary, gradient, np.sqrt(squares)),
         sweeps=1,
     )
 
@@ -99,12 +100,10 @@ def _orthonormal_under(P: Any, Y: np.ndarray) -> np.ndarray:
     return Z
 
 
-def _best_candidate(
-    path: Path, mu: np.ndarray, V: np.ndarray, P: Any, Z: np.ndarray, H: np.ndarray, f: np.ndarray
-) -> int:
+def _best_candidate(path: Path, mu: np.ndarray, V: Any, P: Any, Z: np.ndarray, H: np.ndarray, f: np.ndarray) -> int:
     """Which robust solution τ(μ)y(μ) has the smallest ½‖Ax‖² − gᵀx, A's Gram matrix on the span being H."""
     kappa2 = np.exp(2 * path.log_kappa(mu)[0])
-    Y = V @ (path.c / (np.square(path.s)[:, None] + mu)) * (kappa2 / (kappa2 + mu))
+    Y = product(V, path.c / (np.square(path.s)[:, None] + mu)) * (kappa2 / (kappa2 + mu))
     X = product(P, Z).T @ product(P, Y)  # coordinates in Z
     return int(np.argmin(0.5 * np.sum(X * (H @ X), axis=0) - f @ X))
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidTypeError, InvalidValueError
-from ..kernels import on_host
-from ..linalg import spectrum
+from ..factor import Factor
+from ..kernels import on_card, on_host
+from ..linalg import as_float64, triangle
 from ..random import Key, RandomLike
 from .base import SketchOperator
 from .dense import Gaussian
@@ -19,7 +20,6 @@ from .sparse_sign import SparseSign
 __all__ = ["LeverageSampling"]
 
 _PROBES = 16  # random directions that estimate each leverage, within about 35 % in standard deviation
-_STEP = 1 << 14  # rows scored at a time
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,9 @@ class LeverageSampling:
     Notes
     -----
     Preserves lengths on the range within 1 ± η with probability 1 − δ when d ≥ 3βn·ln(2n/δ)/η², where the scores are
-    within
-    a factor β of the leverages [1]_, [2]_ (β about 2 here), on coherent rows as on any other. Memory 8 bytes a row.
+    within a factor β of the leverages [1]_, [2]_ (β about 2 here), on coherent rows as on any other. Memory 8 bytes a
+    row, on the card for rows that are there. Scores are rounded otherwise on a card, so that a draw next to the edge of
+    a row may pick its neighbour.
 
     References
     ----------
@@ -86,25 +87,33 @@ class LeverageSampling:
 
         key, n = Key.of(rng), source.n_columns
         first = SparseSign().sample(max(4 * n, 16), rng=key.fold(0))
-        P = np.asarray(on_host(source.compress(first).SA), np.float64)
-        found = spectrum(P, np.zeros((len(P), 1)), max(P.shape) * float(np.finfo(source.dtype).eps))
-        probes = Gaussian().sample(_PROBES, m=max(1, len(found.s)), rng=key.fold(1)).toarray()
-        whitened = (found.V / found.s) @ probes.T[: len(found.s)]
-        parts = [np.empty(0)]
-        for rows in source.blocks():
-            for i in range(0, rows.A.shape[0], _STEP):
-                part = np.square(np.asarray(rows.A[i : i + _STEP] @ whitened, np.float64)).sum(axis=1)
-                parts.append(part if rows.weight is None else part * rows.weight[i : i + _STEP])
-        scores = np.concatenate(parts)
+        P = as_float64(source.compress(first).SA)
+        factor = Factor.of(triangle(P), max(P.shape) * float(np.finfo(source.dtype).eps))
+        probes = Gaussian().sample(_PROBES, m=max(1, factor.rank), rng=key.fold(1)).toarray()
+        scores = source.scores(factor.half(probes.T[: factor.rank]))
         m, total = len(scores), float(scores.sum())
         if m == 0:
             raise InvalidValueError("LeverageSampling needs at least one row")
-        chances = np.full(m, 1 / m) if total == 0 else (1 - self.uniform) * scores / total + self.uniform / m
+        share = 1 - self.uniform if total > 0 else 0.0
+        chances = share * scores / (total or 1.0) + (1 - share) / m
         drawn = np.empty(sketch_size, np.int64)
         permutation.draw(np.uint64(key.fold(2).value), 1 << 53, 0, drawn)
-        ends = np.cumsum(chances)
-        index = np.minimum(np.searchsorted(ends, drawn * (ends[-1] / 2.0**53), side="right"), m - 1)
-        factors = 1 / np.sqrt(sketch_size * chances[index])
+        index, picked = _drawn(chances, drawn / 2.0**53)
+        factors = 1 / np.sqrt(sketch_size * picked)
         start = getattr(source, "row_offset", 0)
         family = SampledRows(tuple((index + start).tolist()), tuple(factors.tolist()), sweeps=2)
         return family.sample(sketch_size, rng=key)
+
+
+def _drawn(chances: Any, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows at those places in [0, 1) of the running sum of the chances, on a card or not, and their chances."""
+    ends = chances.cumsum()
+    places = places * float(ends[-1])
+    if not on_card(chances):
+        index = np.minimum(np.searchsorted(ends, places, side="right"), len(ends) - 1)
+        return index, chances[index]
+    from ..kernels.cuda.device import on_device
+
+    with on_device(chances) as xp:
+        index = np.minimum(on_host(xp.searchsorted(ends, xp.asarray(places), side="right")), len(ends) - 1)
+        return index, on_host(chances[xp.asarray(index)])

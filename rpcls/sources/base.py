@@ -21,6 +21,7 @@ __all__ = ["Rows", "Source", "sum_rows"]
 # float32 sketch leaves its range long before them.
 _RANGE = {4: 200, 8: 960}
 _SHIFT = {4: 120, 8: 1000}  # the largest power of two that data is scaled by: itself in range, by itemsize
+_SCORED_ROWS = 1 << 14  # at a time
 _TRIANGLE_BYTES = 4 << 20  # rows that one QR of the streaming direct solver takes
 
 
@@ -90,6 +91,11 @@ class Source(ABC):
         return None
 
     @property
+    def place(self) -> dict[str, Any]:
+        """Where the rows are and are swept: what `rpcls.plan` is told of it."""
+        return {}
+
+    @property
     def rereadable(self) -> bool:
         """Whether there can be more than one sweep."""
         return True
@@ -103,8 +109,11 @@ class Source(ABC):
     def n_rhs(self) -> int:
         return self.rhs_shape[0] if self.rhs_shape else 1
 
-    def some_rows(self, count: int) -> np.ndarray | None:
-        """About `count` rows from all over A, (·, n) float64, where that costs next to nothing; else None."""
+    def some_rows(self, count: int) -> Any:
+        """About `count` rows from all over A, (·, n) float64, where that costs next to nothing; else None.
+
+        On the card if they are to be swept there.
+        """
         return None
 
     def dense(self) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray] | None] | None:
@@ -226,6 +235,15 @@ class Source(ABC):
         """One sweep: AX (m, k) for X (n, k) of any width, float64; without weights or intercept."""
         parts = [rows.A @ X for rows in self.blocks()]
         return np.concatenate(parts) if parts else np.empty((0, X.shape[1]))
+
+    def scores(self, X: np.ndarray) -> Any:
+        """One sweep: wᵢ‖aᵢX‖² of every row, (m,), for X (n, k); without intercept; on the card if A is there."""
+        parts = [np.empty(0)]
+        for rows in self.blocks():
+            for i in range(0, rows.count, _SCORED_ROWS):
+                part = np.square(np.asarray(rows.A[i : i + _SCORED_ROWS] @ X, np.float64)).sum(axis=1)
+                parts.append(part if rows.weight is None else part * rows.weight[i : i + _SCORED_ROWS])
+        return np.concatenate(parts)
 
     def transposed(self, b: np.ndarray | None) -> Source | None:
         """The source of Aᵀ with right-hand sides b (n, k), or zero; None where the rows are not one plain matrix."""

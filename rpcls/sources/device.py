@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidTypeError, InvalidValueError, NonFiniteError, SourceError
-from ..kernels import on_card, on_host
+from ..kernels import on_card
 from ..sketches.base import SketchOperator, Sums
 from .base import Rows, Source, check_total, exponent_of_largest, ordinary, rows_of_triangle
 from .sweeps import means_of
@@ -44,16 +44,20 @@ class DeviceSource(Source):
     def n_rows(self) -> int:
         return int(self.A.shape[0])
 
+    @property
+    def place(self) -> dict[str, Any]:
+        return {"device": "cuda"}
+
     def returned(self, x: np.ndarray) -> Any:
         from ..kernels.cuda.device import on_device
 
         with on_device(self.A) as xp:
             return xp.asarray(x)
 
-    def some_rows(self, count: int) -> np.ndarray | None:
+    def some_rows(self, count: int) -> Any:
         if self.n_rows < 2 * count:
             return None
-        return np.asarray(on_host(self.A[:: self.n_rows // count]), np.float64)
+        return self.A[:: self.n_rows // count].astype(np.float64)
 
     def blocks(self) -> Iterator[Rows]:
         raise InvalidTypeError(
@@ -192,6 +196,15 @@ class DeviceSource(Source):
             there = xp.asarray(np.ascontiguousarray(X, np.float64))
             parts = [xp.asnumpy(A @ there) for _, A in self._float64(self.A)]
         return np.concatenate(parts) if parts else np.empty((0, X.shape[1]))
+
+    def scores(self, X: np.ndarray) -> Any:
+        from ..kernels.cuda.device import on_device
+
+        with on_device(self.A) as xp:
+            there, out = xp.asarray(np.ascontiguousarray(X, np.float64)), xp.empty(self.n_rows)
+            for i, A in self._float64(self.A):
+                out[i : i + len(A)] = xp.square(A @ there).sum(axis=1)
+            return out if self.weight is None else out * self.weight
 
     def any_rhs(self) -> bool:
         return bool(self.b.any())

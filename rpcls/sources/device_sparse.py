@@ -17,7 +17,7 @@ from .device import DeviceSource, as_device_rhs, as_device_weight
 from .sparse import is_sparse
 from .sweeps import means_of
 
-__all__ = ["DeviceSparseSource", "is_device_sparse"]
+__all__ = ["CompressedRows", "DeviceSparseSource", "is_device_sparse"]
 
 _ENTRIES = 1 << 24  # looked at a time
 
@@ -27,16 +27,16 @@ def is_device_sparse(A: Any) -> bool:
     return is_sparse(A) and on_card(getattr(A, "data", None))
 
 
-class _CompressedRows:
-    """Compressed sparse rows whose blocks, A[i:j], are dense."""
+class CompressedRows:
+    """Compressed sparse rows whose blocks, A[i:j], are dense; of the three arrays of a CSR matrix on a card."""
 
-    def __init__(self, A: Any) -> None:
+    def __init__(self, data: Any, indices: Any, indptr: Any, n: int) -> None:
         from ..kernels.cuda.sparse import Entries
 
-        index = np.int64 if np.int64 in (A.indices.dtype, A.indptr.dtype) else np.int32
-        self.shape, self.dtype, self.device = (int(A.shape[0]), int(A.shape[1])), A.data.dtype, A.data.device
-        indices, indptr = (part.astype(index, copy=False) for part in (A.indices, A.indptr))
-        self.entries = Entries(A.data, indices, indptr, self.shape)
+        index = np.int64 if np.int64 in (indices.dtype, indptr.dtype) else np.int32
+        self.shape, self.dtype, self.device = (len(indptr) - 1, n), data.dtype, data.device
+        indices, indptr = (part.astype(index, copy=False) for part in (indices, indptr))
+        self.entries = Entries(data, indices, indptr, self.shape)
 
     def rows_of(self, first: int, stop: int, row: int = 0, last: int | None = None) -> Any:
         """The rows, counted from `row`, of stored entries first..stop, all of them before row `last`."""
@@ -79,7 +79,8 @@ class DeviceSparseSource(DeviceSource):
                 f"A must hold float32, float64 or booleans, got sparse {A.dtype}; complex problems are not supported"
             )
         with on_device(A.data):
-            self.A = _CompressedRows(_canonical(A))
+            rows = _canonical(A)
+            self.A = CompressedRows(rows.data, rows.indices, rows.indptr, int(rows.shape[1]))
         self.dtype = np.dtype(self.A.dtype)
         self.b, self.rhs_shape = as_device_rhs(b, self.A, self.dtype)
         self.weight = as_device_weight(sample_weight, self.A)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,18 +11,21 @@ from typing import Any
 import numpy as np
 
 from ..compressed import CompressedProblem
-from ..errors import InvalidTypeError, InvalidValueError
-from ..kernels import on_host
+from ..errors import InvalidValueError
+from ..kernels import on_card, on_host
 from ..sketches import SRHT, SketchOperator
 from ..sketches.base import Sums
 from .base import Rows, Source, check_total
 from .device import DeviceSource
+from .device_sparse import CompressedRows, DeviceSparseSource
+from .sparse import SparseSource
 
 __all__ = ["StreamedSource"]
 
 _BLOCK_BYTES = 128 << 20  # of rows on the card at a time, twice; a copy of 2 ms
 _LEAST_BYTES = 4 << 20  # below which copies and sweeps are mostly latency
 _MOST_BYTES = 512 << 20
+_HELD_BYTES = 4 << 30  # of a sparse matrix that is copied to the card once, and stays there
 _BLOCKS = 8  # that few rows are cut into: the first is copied while nothing is swept
 
 
@@ -30,7 +34,8 @@ class StreamedSource(Source):
 
     Blocks are cut by their shape alone, so results keep their bits from call to call. Memory on the card: two blocks
     (`_BLOCK_BYTES` of rows, or twice what SA takes, at most `_MOST_BYTES`), and what a sweep over a block takes. In
-    host memory as much that is pinned, unless the rows are pinned already.
+    host memory as much that is pinned, unless the rows are pinned already. A sparse matrix of up to 4 GiB is copied
+    once: solvers sweep over its few entries many times.
     """
 
     def __init__(self, host: Source) -> None:
@@ -43,12 +48,25 @@ class StreamedSource(Source):
         self.n_columns, self.dtype, self.rhs_shape = host.n_columns, host.dtype, host.rhs_shape
         self.columns, self.intercept = host.columns, host.intercept
         self.workers, self.row_offset = host.workers, host.row_offset
-        if host.stored is not None:
-            raise _sparse()
+        self._held: Rows | None = None
+        if isinstance(host, SparseSource) and _bytes(host.A) <= _HELD_BYTES:
+            with on_number(self.card):
+                data, indices, indptr = (xp.asarray(part) for part in (host.A.data, host.A.indices, host.A.indptr))
+                weight = None if host.weight is None else xp.asarray(host.weight)
+                held = CompressedRows(data, indices, indptr, self.n_columns)
+                self._held = Rows(host.row_offset, held, xp.asarray(host.b), weight)
 
     @property
     def n_rows(self) -> int | None:
         return self.host.n_rows
+
+    @property
+    def stored(self) -> int | None:
+        return self.host.stored
+
+    @property
+    def place(self) -> dict[str, Any]:
+        return {"device": "cuda", "from_host": self._held is None}
 
     @property
     def rereadable(self) -> bool:
@@ -57,8 +75,12 @@ class StreamedSource(Source):
     def blocks(self) -> Iterator[Rows]:
         return self.host.blocks()
 
-    def some_rows(self, count: int) -> np.ndarray | None:
-        return self.host.some_rows(count)
+    def some_rows(self, count: int) -> Any:
+        from ..kernels.cuda.device import on_number
+
+        rows = self.host.some_rows(count)
+        with on_number(self.card) as xp:
+            return None if rows is None else xp.asarray(rows)
 
     def returned(self, x: Any) -> np.ndarray:
         return on_host(x)
@@ -82,18 +104,28 @@ class StreamedSource(Source):
         """A source for each block on the card, of which nothing may be kept on the card when the next is asked for."""
         from ..kernels.cuda.crossing import crossing
 
-        starts: deque[int] = deque()  # where the blocks that are under way begin
+        if self._held is not None:
+            yield self._on_block(self._held)
+            return
+        starts: deque[tuple[int, int]] = deque()  # of the blocks under way: the first row, and the stored entries
 
         def pieces(settle: Callable[[], None]) -> Iterator[tuple[np.ndarray | None, ...]]:
             for rows in _joined(blocks, settle):
-                step = self._step(rows, bytes_at_a_time)
-                for i in range(0, rows.count, max(1, step)):
-                    starts.append(rows.start + i)
-                    here = slice(i, i + step)
-                    yield rows.A[here], rows.b[here], None if rows.weight is None else rows.weight[here]
+                dense = isinstance(rows.A, np.ndarray)
+                step = self._step(rows, bytes_at_a_time) if dense else 0
+                cuts = range(0, rows.count, max(1, step)) if dense else _cuts(rows.A, bytes_at_a_time)
+                for i, j in itertools.pairwise([*cuts, rows.count]):
+                    weight = None if rows.weight is None else rows.weight[i:j]
+                    parts: tuple[np.ndarray, ...] = (rows.A[i:j],) if dense else _entries(rows.A, i, j)
+                    starts.append((rows.start + i, 0 if dense else int(rows.A.indptr[j] - rows.A.indptr[i])))
+                    yield (*parts, rows.b[i:j], weight)
 
-        for A, b, weight in crossing(pieces, self.card, self.workers):
-            yield self._on_block(Rows(starts.popleft(), A, b, weight))
+        for *parts, b, weight in crossing(pieces, self.card, self.workers):
+            start, stored = starts.popleft()
+            A = parts[0]
+            if len(parts) == 3:
+                A = CompressedRows(parts[0][:stored], parts[1][:stored], parts[2], self.n_columns)
+            yield self._on_block(Rows(start, A, b, weight))
 
     def _step(self, rows: Rows, most: int) -> int:
         """Rows of a block: all, or a power of two, where Hadamard transforms begin."""
@@ -103,7 +135,8 @@ class StreamedSource(Source):
 
     def _on_block(self, rows: Rows) -> DeviceSource:
         """The rows were checked on the host, so there is no look at them here, which would wait for the card."""
-        block = DeviceSource.__new__(DeviceSource)
+        kind = DeviceSource if on_card(rows.A) else DeviceSparseSource
+        block = kind.__new__(kind)
         block.A, block.b, block.weight, block.row_offset = rows.A, rows.b, rows.weight, rows.start
         block.dtype, block.rhs_shape, block.n_columns = self.dtype, self.rhs_shape, self.n_columns
         block.intercept, block.means, block.workers = self.intercept, self.means, self.workers
@@ -122,7 +155,7 @@ class StreamedSource(Source):
     def _blocks_for(self, S: SketchOperator) -> Iterator[Rows]:
         sketch = 2 * S.sketch_size * self.n_columns * self.dtype.itemsize
         for block in self._crossing(self.host._blocks_for(S), min(max(_BLOCK_BYTES, sketch), _MOST_BYTES)):
-            yield Rows(block.row_offset, block.A, block.b, block.weight)
+            yield from block._blocks_for(S)
 
     def _sums(self, S: SketchOperator, rows: Rows) -> tuple[Sums, tuple[int, int]]:
         return self._on_block(rows)._sums(S, rows)
@@ -154,6 +187,10 @@ class StreamedSource(Source):
         parts = [on_host(block.predict(X)) for block in self._crossing(self.host.blocks())]
         return np.concatenate(parts) if parts else np.empty((0, *self.rhs_shape), self.dtype)
 
+    def scores(self, X: np.ndarray) -> np.ndarray:
+        parts = [on_host(block.scores(X)) for block in self._crossing(self.host.blocks())]
+        return np.concatenate(parts) if parts else np.empty(0)
+
     def product(self, X: np.ndarray) -> np.ndarray:
         parts = [block.product(X) for block in self._crossing(self.host.blocks())]
         return np.concatenate(parts) if parts else np.empty((0, X.shape[1]))
@@ -182,7 +219,12 @@ def _joined(blocks: Iterator[Rows], settle: Callable[[], None]) -> Iterator[Rows
     few: list[Rows] = []
     for rows in blocks:
         if not isinstance(rows.A, np.ndarray):
-            raise _sparse()
+            if few:
+                yield _as_one(few)
+                few = []
+            yield rows
+            settle()
+            continue
         small = rows.A.nbytes < _LEAST_BYTES
         full = rows.A.nbytes + sum(part.A.nbytes for part in few) > _LEAST_BYTES
         if few and (full or (few[0].weight is None) != (rows.weight is None)):
@@ -205,8 +247,23 @@ def _as_one(few: list[Rows]) -> Rows:
     return Rows(few[0].start, np.concatenate([p.A for p in few]), np.concatenate([p.b for p in few]), weight)
 
 
-def _sparse() -> InvalidTypeError:
-    return InvalidTypeError(
-        'sparse rows in host memory are not copied to the card by device="cuda"; pass cupyx.scipy.sparse.csr_matrix(A) '
-        "and cupy.asarray(b), or leave device None"
-    )
+def _bytes(A: Any) -> int:
+    """Of a CSR matrix."""
+    return A.data.nbytes + A.indices.nbytes + A.indptr.nbytes
+
+
+def _cuts(A: Any, most: int) -> Iterator[int]:
+    """Where blocks of about `most` bytes begin, in a CSR matrix in host memory: a row at least each."""
+    entries = max(1, min(most, max(_LEAST_BYTES, _bytes(A) // _BLOCKS)) // (A.data.itemsize + A.indices.itemsize))
+    i = 0
+    while i < A.shape[0]:
+        yield i
+        i = max(i + 1, int(np.searchsorted(A.indptr, A.indptr[i] + entries, side="right")) - 1)
+
+
+def _entries(A: Any, i: int, j: int) -> tuple[np.ndarray, ...]:
+    """The three arrays of A[i:j]; where no entry is stored, one that indptr leaves out: nothing cannot be copied."""
+    first, stop = int(A.indptr[i]), int(A.indptr[j])
+    if first == stop:
+        return np.zeros(1, A.data.dtype), np.zeros(1, A.indices.dtype), np.zeros(j - i + 1, A.indptr.dtype)
+    return A.data[first:stop], A.indices[first:stop], A.indptr[i : j + 1] - first

@@ -17,16 +17,20 @@ from .device import cupy, on_device, solve_triangular
 __all__ = [
     "cholesky",
     "column_norms",
+    "economy_svd",
     "eigenvectors",
     "extreme_singular_values",
     "extremes",
     "gram",
     "gram_solved",
     "inverse",
+    "lanczos",
     "ldexp",
     "less_outer",
+    "power",
     "product",
     "scaled",
+    "singular_values",
     "solve",
     "solved",
     "triangle",
@@ -214,3 +218,52 @@ def eigenvectors(G: Any) -> tuple[np.ndarray, Any]:
     """Eigenvalues, on the host, and eigenvectors of a symmetric G, largest first."""
     values, V = cupy().linalg.eigh(G)
     return cupy().asnumpy(values)[::-1].copy(), cupy().ascontiguousarray(V[:, ::-1])
+
+
+@_there
+def economy_svd(M: Any) -> tuple[Any, np.ndarray, Any]:
+    """U, the singular values on the host, and Vᵀ; LinAlgError where cuSOLVER does not converge."""
+    from cupyx import errstate  # pyright: ignore[reportMissingImports]  # CuPy's
+
+    with errstate(linalg="raise"):
+        U, s, Vt = cupy().linalg.svd(M, full_matrices=False)
+    return U, cupy().asnumpy(s), Vt
+
+
+@_there
+def singular_values(M: Any) -> np.ndarray:
+    return cupy().asnumpy(cupy().linalg.svd(M, compute_uv=False))
+
+
+@_there
+def power(G: Any, squarings: int) -> tuple[Any, float]:
+    """M of trace one, and log c, with cM = G^(2^squarings)."""
+    xp, sizes, M = cupy(), [], G
+    for i in range(squarings + 1):
+        M = M @ M if i else M
+        sizes.append(M.trace())
+        M = M / sizes[-1]
+    weights = 2.0 ** np.arange(squarings, -1, -1)
+    return M, float(weights @ np.log(xp.asnumpy(xp.stack(sizes))))
+
+
+@_there
+def lanczos(G: Any, v: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Diagonal and subdiagonal, (steps,) each, of a symmetric G in the Krylov space of v; no wait for the card between.
+
+    The vectors are not kept orthogonal: eigenvalues may come twice, none comes wrong. The last entry of the subdiagonal
+    leads out of the space; after a zero nothing means anything.
+    """
+    xp, found = cupy(), []
+    before, beta, here = None, None, _up(v / np.linalg.norm(v))
+    for _ in range(steps):
+        w = G @ here
+        if before is not None:
+            w = w - beta * before
+        alpha = xp.dot(w, here)
+        w = w - alpha * here
+        beta = xp.sqrt(xp.dot(w, w))
+        found += [alpha, beta]
+        before, here = here, w / beta
+    diagonal, beside = xp.asnumpy(xp.stack(found)).reshape(-1, 2).T
+    return diagonal, beside
