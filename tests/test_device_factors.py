@@ -64,7 +64,6 @@ def test_solves_are_as_accurate_as_substitution(xp: Any, condition: float | None
         X = factor.gram_pinv(Y / scales) / scales
         back = host.half_transpose(Y / scales)
         assert np.all(np.linalg.norm(R @ X - back, axis=0) <= 400 * EPS * condition * np.linalg.norm(back, axis=0))
-    assert np.allclose(factor.half_inverse(V * scales), R @ V, rtol=0, atol=40 * EPS * host.norm * np.linalg.norm(V))
 
 
 @FULL_RANK

@@ -138,7 +138,7 @@ def test_conjugate_gradients_end_in_as_many_steps_as_there_are_eigenvalues() -> 
     H = np.column_stack([rng.standard_normal(8), np.zeros(8), Q[:, 0], rng.standard_normal(8)])
     calls: list[int] = []
 
-    def stop(iteration: int, update: np.ndarray, y: np.ndarray, rho: np.ndarray) -> np.ndarray:
+    def stop(iteration: int, step: np.ndarray, p: np.ndarray, y: np.ndarray, rho: np.ndarray) -> np.ndarray:
         calls.append(iteration)
         np.testing.assert_allclose(rho, H - M @ y, atol=1e-13)
         return np.linalg.norm(rho, axis=0) <= 1e-13
@@ -153,14 +153,14 @@ def test_conjugate_gradients_leave_finished_columns_alone() -> None:
     M, H = np.diag([1.0, 3.0, 10.0]), np.ones((3, 2))
     seen: list[np.ndarray] = []
 
-    def stop(iteration: int, update: np.ndarray, y: np.ndarray, rho: np.ndarray) -> np.ndarray:
+    def stop(iteration: int, step: np.ndarray, p: np.ndarray, y: np.ndarray, rho: np.ndarray) -> np.ndarray:
         seen.append(y.copy())
         return np.array([True, iteration == 3])
 
     y, iterations = conjugate_gradients(lambda p: M @ p, H, stop)
     assert iterations == 3 and np.array_equal(y[:, 0], seen[0][:, 0])
     np.testing.assert_allclose(y[:, 1], 1 / np.diag(M), rtol=1e-12)
-    indefinite, _ = conjugate_gradients(lambda p: -p, H, lambda i, update, y, rho: np.zeros(2, bool))
+    indefinite, _ = conjugate_gradients(lambda p: -p, H, lambda i, step, p, y, rho: np.zeros(2, bool))
     assert not indefinite.any()
-    _, most = conjugate_gradients(lambda p: M @ p, H, lambda i, update, y, rho: np.zeros(2, bool), most=2)
+    _, most = conjugate_gradients(lambda p: M @ p, H, lambda i, step, p, y, rho: np.zeros(2, bool), most=2)
     assert most == 2

@@ -179,15 +179,6 @@ class Factor:
             raise ValueError("a factor of deficient rank has no triangle")
         return times_power(self._R, self._e)
 
-    def half_inverse(self, X: np.ndarray) -> np.ndarray:
-        """P⁺X, (rank, k), for X (n, k) in the row space of M."""
-        if self._R is not None:
-            return self._multiplied(times_power(X, self._e[:, None]))
-        y = times_power(X, self._top - self._lift[:, None])
-        w = np.empty((self.rank, X.shape[1]))
-        w[self._pivots] = self._T.T @ (self._Q.T @ y)
-        return w * self._s[:, None]
-
     @property
     def exponents(self) -> np.ndarray:
         """The e, (n,), that bring the columns of M·2^-e near unit norm."""
@@ -207,11 +198,11 @@ class Factor:
                 out[j] = np.linalg.norm(self._damped(power, self._multiplied(Y[:, j : j + 1], transpose=True)))
         return out
 
-    def shifted_bound(self, Y: np.ndarray, tau: np.ndarray) -> np.ndarray:
-        """An upper bound on `shifted`, min(‖u‖, ‖M̂ᵀu‖/τ), that needs no factorisation."""
+    def shifted_bound(self, Y: np.ndarray, tau: np.ndarray, G: np.ndarray | None = None) -> np.ndarray:
+        """An upper bound on `shifted`, min(‖u‖, ‖M̂ᵀu‖/τ), that needs no factorisation; G = Mᵀu, if at hand."""
         if self._R is None:
             return self.shifted(Y, tau)
-        U = self._multiplied(Y, transpose=True)
+        U = self._multiplied(Y, transpose=True) if G is None else times_power(G, -self._e[:, None])
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.fmin(np.linalg.norm(Y, axis=0), np.linalg.norm(U, axis=0) / tau)
 

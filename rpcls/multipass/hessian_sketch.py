@@ -224,7 +224,7 @@ class _Run:
             self.taken += 1
             h = self.factor.half_transpose(g)
             size = np.linalg.norm(h, axis=0)
-            met = ~done & self._enough(x, h)
+            met = ~done & self._enough(x, h, g)
             better = ~done & ((size < self.size) | met)
             self.x, self.g = np.where(better, x, self.x), np.where(better, g, self.g)
             self.size = np.where(better, size, self.size)
@@ -241,10 +241,10 @@ class _Run:
         self.posed.sweeps += again.sweeps
         return again.centered() if self.source.intercept else again
 
-    def _enough(self, x: np.ndarray, h: np.ndarray) -> np.ndarray:
+    def _enough(self, x: np.ndarray, h: np.ndarray, g: np.ndarray) -> np.ndarray:
         posed, rtol = self.posed, self.solver.rtol
-        fine = posed.backward_error(self.factor, x, h, bound=True) <= FINE * posed.unit
-        return fine if rtol is None else fine | posed.certified(self.factor, x, h, self.c, rtol)
+        fine = posed.backward_error(self.factor, x, h, g, bound=True) <= FINE * posed.unit
+        return fine if rtol is None else fine | posed.certified(x, h, g, self.c, rtol)
 
     def solution(self, began: float) -> Solution:
         posed, factor, problem = self.posed, self.factor, self.problem

@@ -20,7 +20,7 @@ _STAGE_GAIN = 1e-4  # in backward error
 def conjugate_gradients(
     normal: Callable[[np.ndarray], np.ndarray],
     h: np.ndarray,
-    stop: Callable[[int, np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+    stop: Callable[[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray],
     most: int = _MOST,
 ) -> tuple[np.ndarray, int]:
     """Solve My = h for k columns at once, M positive definite, from y = 0.
@@ -29,8 +29,8 @@ def conjugate_gradients(
     ----------
     normal : function of p (r, k)
         Mp.
-    stop : function of the number of iterations, the norms of the last updates (k,), y and the residual h − My
-        Which columns are done, (k,).
+    stop : function of the number of iterations, the last step (k,) and direction p (r, k), y and the residual h − My
+        Which columns are done, (k,); y has just become y + step·p.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def conjugate_gradients(
         y += step * p
         rho -= step * Mp
         new = np.sum(rho * rho, axis=0)
-        done |= stop(iterations, step * np.linalg.norm(p, axis=0), y, rho) | ~alive | (new == 0)
+        done |= stop(iterations, step, p, y, rho) | ~alive | (new == 0)
         p = rho + np.divide(new, gamma, out=np.zeros_like(gamma), where=gamma > 0) * p
         gamma = new
     return y, iterations
@@ -60,7 +60,7 @@ def staged(
     posed: Posed,
     factor: Factor,
     x: np.ndarray,
-    enough: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+    enough: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray] | None = None,
     *,
     extra: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, bool]:
@@ -81,7 +81,7 @@ def staged(
     x : (n, k) array
         The minimiser of the sketched problem. Conjugate gradients from zero instead would lose digits.
     enough : function, optional
-        Of x (n, k) and h (r, k): which columns are accurate enough, (k,).
+        Of x (n, k), h (r, k) and Aᵀ(b − Ax) − λx (n, k): which columns are accurate enough, (k,).
     extra : bool, default False
         One more stage at the end.
 
@@ -98,9 +98,13 @@ def staged(
        stable as classical direct solvers", arXiv:2406.03468.
     """
     unit = posed.unit
+    moved = turned = x  # what the current p adds to x, and takes from Aᵀ(b − Ax) − λx
 
     def normal(p: np.ndarray) -> np.ndarray:
-        return factor.half_transpose(posed.normal(factor.half(p)))
+        nonlocal moved, turned
+        moved = factor.half(p)
+        turned = posed.normal(moved)
+        return factor.half_transpose(turned)
 
     before, previous, iterations = np.full(posed.k, math.inf), np.full(posed.k, math.inf), 0
     for stage in range(_STAGES + 1):
@@ -111,29 +115,32 @@ def staged(
         known = posed.size(factor, factor.half(h)) <= posed.size(factor, x) / 2
         fine = (error <= FINE * unit) & (known | (size > previous / 10))
         if enough is not None:
-            fine |= enough(x, h)
+            fine |= enough(x, h, posed.slope)
         stuck = (error > before / 2) & (size > previous / 2)
         if np.all(fine | stuck) or stage == _STAGES or iterations == _MOST:
             if not (extra and fine.all() and stage < _STAGES):
                 break
             extra, fine = False, np.zeros_like(fine)
         found = np.where(fine, h, 0.0)
+        now, slope = x.copy(), posed.slope.copy()
         goal, before, previous = np.maximum(unit / 2, _STAGE_GAIN * error), error, size
 
         def stop(
-            iteration: int, update: np.ndarray, y: np.ndarray, rho: np.ndarray,
-            x: np.ndarray = x, stage: int = stage, found: np.ndarray = found, goal: np.ndarray = goal,
+            iteration: int, step: np.ndarray, p: np.ndarray, y: np.ndarray, rho: np.ndarray,
+            now: np.ndarray = now, slope: np.ndarray = slope,
+            stage: int = stage, found: np.ndarray = found, goal: np.ndarray = goal,
         ) -> np.ndarray:  # fmt: skip
-            now = x + factor.half(y)
+            now += step * moved
+            slope -= step * turned
             if enough is not None:
-                done = enough(now, rho)
+                done = enough(now, rho, slope)
                 if done.any():
                     found[:, done] = rho[:, done]
                     return done
             if stage == 0:
                 floor = factor.norm * posed.size(factor, now) + 0.04 * factor.condition * posed.residual
-                return update <= 10 * unit * floor
-            return posed.backward_error(factor, now, rho, bound=True) <= goal
+                return step * np.linalg.norm(p, axis=0) <= 10 * unit * floor
+            return posed.backward_error(factor, now, rho, slope, bound=True) <= goal
 
         y, iterations = conjugate_gradients(normal, np.where(fine, 0.0, h), stop)  # pyright: ignore[reportGeneralTypeIssues]
         x = x + factor.half(y)

@@ -103,26 +103,29 @@ class Posed:
         """‖x‖, (k,), in the units in which the columns of A have unit norm."""
         return np.linalg.norm(times_power(x, factor.exponents[:, None]), axis=0)
 
-    def backward_error(self, factor: Factor, x: np.ndarray, h: np.ndarray, *, bound: bool = False) -> np.ndarray:
+    def backward_error(
+        self, factor: Factor, x: np.ndarray, h: np.ndarray, slope: np.ndarray | None = None, *, bound: bool = False
+    ) -> np.ndarray:
         """The Karlson–Waldén estimate of the backward error, (k,), relative to the Frobenius norm of unit-norm columns.
 
         h = PᵀAᵀ(b − Ax). Within 0.8–1.5 of the exact value at d = 4n, and rounded up by at most 2: the sketch stands
         for A, and the residual norm, that of the last `gradient`, for ‖b‖ where ‖b‖ is larger than ‖A‖_F‖x‖. With
-        `bound`, or where that is small enough, an upper bound that needs no factorisation.
+        `bound`, or where that is small enough, an upper bound that needs no factorisation, nor a product with R where
+        `slope`, the Aᵀ(b − Ax) − λx of h, is given.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             root = factor.size / np.hypot(self.residual, factor.size * self.size(factor, x))  # √s of the formula
             tau = root * self.residual
-            error = root * factor.shifted_bound(h, tau) / factor.size
+            error = root * factor.shifted_bound(h, tau, slope) / factor.size
             if not (bound or np.all(error <= FINE * self.unit)):
                 error = root * factor.shifted(h, tau) / factor.size
         return np.where(h.any(axis=0), np.nan_to_num(error, nan=np.inf), 0.0)
 
-    def certified(self, factor: Factor, x: np.ndarray, h: np.ndarray, c: float, rtol: float) -> np.ndarray:
-        """Whether ‖A(x − x*)‖ ≤ rtol·‖Ax*‖ + 10u‖b‖, (k,), if ‖A(x − x*)‖ ≤ c‖h‖, h = PᵀAᵀ(b − Ax)."""
+    def certified(self, x: np.ndarray, h: np.ndarray, slope: np.ndarray, c: float, rtol: float) -> np.ndarray:
+        """Whether ‖A(x − x*)‖ ≤ rtol·‖Ax*‖ + 10u‖b‖, (k,), if ‖A(x − x*)‖ ≤ c‖h‖, h = PᵀAᵀ(b − Ax), slope = P⁻ᵀh."""
         error = c * np.linalg.norm(h, axis=0)
         squares = np.sum(x * self.Atb - np.abs(x) * self.lost_digits - self.ridge * x * x, axis=0)
-        Ax = np.sqrt(np.maximum(squares - np.sum(factor.half_inverse(x) * h, axis=0), 0.0))
+        Ax = np.sqrt(np.maximum(squares - np.sum(x * slope, axis=0), 0.0))
         return error <= rtol * np.maximum(Ax - error, 0.0) + self.floor
 
     def lost(self, factor: Factor) -> bool:

@@ -176,13 +176,13 @@ class SketchAndPrecondition:
                 how = "AᵀA, certified by the sketch" if plain else "the Gram matrix of AR⁻¹"
                 return _Found(posed, factor, x, h, True, f"{details}By {how}, and refinement.")
             factor, x = start(problem, self.ridge, rank_tolerance(source.dtype), scaled=True)
-        enough = None if self.rtol is None else self._enough(posed, factor, problem)
+        enough = None if self.rtol is None else self._enough(posed, problem)
         x, h, converged = staged(posed, factor, x, enough, extra=self.refine == "extra")
         lost = posed.lost(factor)
         return _Found(posed, factor, x, h, converged and not lost, f"{details}By conjugate gradients.", lost)
 
-    def _enough(self, posed: Posed, factor: Factor, problem: CompressedProblem) -> Any:
-        """Whether ‖A(x − x*)‖ ≤ rtol·‖Ax*‖ + 10u‖b‖ is certified, from x and h = PᵀAᵀ(b − Ax)."""
+    def _enough(self, posed: Posed, problem: CompressedProblem) -> Any:
+        """Whether ‖A(x − x*)‖ ≤ rtol·‖Ax*‖ + 10u‖b‖ is certified, from x, h and the slope."""
         rtol = self.rtol
         assert rtol is not None
         d, n = problem.SA.shape
@@ -190,10 +190,10 @@ class SketchAndPrecondition:
         first, later = (certificate_factor(kind, d, n, confidence=self.confidence) for kind in kinds)
         calls = 0
 
-        def enough(x: np.ndarray, h: np.ndarray) -> np.ndarray:
+        def enough(x: np.ndarray, h: np.ndarray, slope: np.ndarray) -> np.ndarray:
             nonlocal calls
             calls += 1
-            return posed.certified(factor, x, h, first if calls == 1 else later, rtol)
+            return posed.certified(x, h, slope, first if calls == 1 else later, rtol)
 
         return enough
 

@@ -77,7 +77,7 @@ def minimum_norm(source: Source, size: int) -> MinimumNorm | None:
                 4 * unit * np.linalg.norm(h, axis=0)
             )  # of x's size, for every stage: so small a ρ has Rᵀρ at rounding
         y, _ = conjugate_gradients(
-            normal, h, lambda i, update, y, rho, s=small: np.linalg.norm(rho, axis=0) <= s, _MOST
+            normal, h, lambda i, step, p, y, rho, s=small: np.linalg.norm(rho, axis=0) <= s, _MOST
         )
         x = x + posed.predict(factor.half(y))
         turned = source.transposed(x)
