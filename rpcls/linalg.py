@@ -266,6 +266,19 @@ def triangle_in_place(buffer: np.ndarray) -> np.ndarray:
     return np.triu(factored[: min(buffer.shape)])
 
 
+def triangle_with_shift(R: np.ndarray, tau: float) -> np.ndarray:
+    """The triangle of the QR factorisation of [R; τI], R (n, n) upper triangular; 2n³/3 flops."""
+    from scipy.linalg import lapack
+
+    n = len(R)
+    T, _, _, info = lapack.dtpqrt(
+        n, min(n, 32), np.array(R, order="F"), np.asfortranarray(tau * np.eye(n)), overwrite_a=1, overwrite_b=1
+    )
+    if info != 0:
+        raise RuntimeError(f"LAPACK tpqrt returned {info}")
+    return np.triu(T)
+
+
 _WELL_CONDITIONED = 1e-6  # in the 1-norm; some 1e-5 to 1e-4 for matrices without structure, and the square loses twice
 
 

@@ -37,7 +37,7 @@ class Rates:
     blas3 : tuple of (int, float)
         Per flop of the `gram` sweep at numbers of columns n; between them, by interpolation in log n.
     factor : tuple of (int, float)
-        Per flop of the QR factorisation of a sketch, likewise.
+        Per flop of the factor of a sketch, counted as QR, likewise.
     direct : tuple of (int, float)
         Per flop of LAPACK's QR of a whole A, likewise.
     entry : float

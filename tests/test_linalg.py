@@ -7,7 +7,16 @@ import pytest
 from scipy.linalg import solve_triangular
 
 from rpcls.factor import Factor
-from rpcls.linalg import condition_number, eliminated, exponent_of, product, spectrum, times_power, triangle
+from rpcls.linalg import (
+    condition_number,
+    eliminated,
+    exponent_of,
+    product,
+    spectrum,
+    times_power,
+    triangle,
+    triangle_with_shift,
+)
 
 
 def test_times_power_is_exact_and_quiet_at_both_ends() -> None:
@@ -55,6 +64,15 @@ def test_elimination_is_refused_where_it_may_lose_digits() -> None:
     growing[:40, -1] = 1.0  # Wilkinson's matrix: the inverse of L grows like 2ⁿ
     assert eliminated(growing, q) is None
     assert eliminated(np.ones((60, 2)), q) is None  # a pivot is zero
+
+
+def test_triangle_with_shift() -> None:
+    R = np.triu(np.random.default_rng(8).standard_normal((40, 40)))
+    for tau in (3.0, 1e-9):
+        before = R.copy()
+        T, expected = triangle_with_shift(R, tau), triangle(np.vstack([R, tau * np.eye(40)]))
+        assert np.array_equal(R, before)
+        np.testing.assert_allclose(np.abs(T), np.abs(expected), atol=1e-13)
 
 
 def test_condition_number_of_the_odd_cases() -> None:

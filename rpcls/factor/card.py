@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels.cuda import algebra
-from ..linalg import column_norms, condition_number, times_power
+from ..linalg import cholesky, column_norms, condition_number, gram, times_power, triangle, with_ridge
 from .host import SURE, Factor
 
 __all__ = ["CardFactor"]
@@ -19,8 +19,8 @@ _RANGE = 1e100  # norms of columns beyond this, or below its inverse, are left t
 class CardFactor(Factor):
     """`Factor` of an upper triangle on a card.
 
-    Solves by the explicit inverse, as long as one correction makes them as good as substitution: they are made four
-    times in every iteration, between sweeps that take no longer.
+    Solves by the explicit inverse, as long as one correction makes them as good as substitution: they are made twice
+    in every iteration, between sweeps that take no longer.
 
     Parameters
     ----------
@@ -71,6 +71,11 @@ class CardFactor(Factor):
 
     def _multiplied(self, Y: np.ndarray, *, transpose: bool = False) -> np.ndarray:
         return algebra.product(self._R, Y, transpose=transpose)
+
+    def _shifted_triangle(self, tau: float) -> Any:
+        # by Cholesky where τ is large enough for squares to show it
+        T = cholesky(gram(self._R, tau**2)) if tau > 1e-5 * self.size else None
+        return triangle(with_ridge(self._R, tau)) if T is None else T
 
     def _damped(self, power: int, u: np.ndarray) -> np.ndarray:
         return algebra.solve(self._with_shift(power), u, transpose=True)

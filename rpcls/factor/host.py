@@ -8,17 +8,14 @@ import numpy as np
 
 from ..kernels import on_card, on_host
 from ..linalg import (
-    cholesky,
     column_exponents,
     condition_number,
     economy_svd,
     exponent_of,
-    gram,
     numerical_rank,
     scaled_cholesky,
     times_power,
-    triangle,
-    with_ridge,
+    triangle_with_shift,
 )
 
 __all__ = ["SQUARED", "SURE", "Factor"]
@@ -187,7 +184,7 @@ class Factor:
     def shifted(self, Y: np.ndarray, tau: np.ndarray) -> np.ndarray:
         """‖(M̂ᵀM̂ + τ²I)^(−½)·M̂ᵀu‖, (k,), for u = Y in the coordinates of MP, M̂ = M·2^-e; τ (k,), rounded down to √2ⁱ.
 
-        An n × n Cholesky or QR factorisation for every τ that it has not met before.
+        An n × n factorisation for every τ that it has not met before.
         """
         if self._R is None:
             return np.linalg.norm(Y * (self._s[:, None] / np.hypot(self._s[:, None], tau)), axis=0)
@@ -228,15 +225,14 @@ class Factor:
         return _solve(self._with_shift(power), u, transpose=True)
 
     def _with_shift(self, power: int) -> Any:
-        """The triangle of [R; τI], τ² = 2^power: by Cholesky where τ is large enough for squares to show it."""
+        """The triangle of [R; τI], τ² = 2^power."""
         if power not in self._shifts:
-            R, tau = self._R, 2.0 ** (power / 2)
-            assert R is not None
-            T = cholesky(gram(R, tau**2)) if tau > 1e-5 * self.size else None
-            if T is None:
-                T = triangle(with_ridge(R, tau))
-            self._shifts[power] = T if on_card(T) else np.ascontiguousarray(T)
+            self._shifts[power] = self._shifted_triangle(2.0 ** (power / 2))
         return self._shifts[power]
+
+    def _shifted_triangle(self, tau: float) -> Any:
+        assert self._R is not None
+        return np.ascontiguousarray(triangle_with_shift(self._R, tau))
 
 
 _MANY = 512  # columns from which all singular values are dear beside the sweeps

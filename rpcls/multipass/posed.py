@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..compressed import CompressedProblem
     from ..sources import Source
 
-__all__ = ["Posed", "extreme", "start"]
+__all__ = ["Posed", "extreme", "factored", "start"]
 
 
 FINE = 2  # backward error, in rounding units, that is as good as any
@@ -230,11 +230,17 @@ def start(problem: CompressedProblem, ridge: float, tolerance: float, *, scaled:
     if ridge:
         SA = with_ridge(SA, math.sqrt(ridge))
         Sb = np.vstack([Sb, np.zeros((n, Sb.shape[1]))])
-    if scaled and n >= _MANY and not on_card(SA):
-        quick = _by_elimination(SA, Sb, tolerance)
+    return factored(SA, Sb, tolerance, scaled=scaled)
+
+
+def factored(M: Any, q: np.ndarray, tolerance: float, *, scaled: bool = True) -> tuple[Factor, np.ndarray]:
+    """The factor of M (d, n) and the x (n, k) that minimises ‖Mx − q‖, by elimination where that is faster and safe."""
+    n = M.shape[1]
+    if scaled and n >= _MANY and not on_card(M):
+        quick = _by_elimination(M, q, tolerance)
         if quick is not None:
             return quick
-    T = triangle(SA, Sb)[: min(n, len(SA))]
+    T = triangle(M, q)[: min(n, len(M))]
     factor = Factor.of(T[:, :n], tolerance, scaled=scaled)
     return factor, factor.pinv(on_host(T[:, n:]))
 
@@ -251,9 +257,9 @@ def _by_cholesky(SA: Any, Sb: np.ndarray, ridge: float, tolerance: float) -> tup
     return factor and (factor, factor.gram_pinv(product(SA, Sb, transpose=True)))
 
 
-def _by_elimination(SA: np.ndarray, Sb: np.ndarray, tolerance: float) -> tuple[Factor, np.ndarray] | None:
-    """`start` by elimination, half the time of the QR factorisation; None where it has no digits to spare."""
-    found = eliminated(SA, Sb)
+def _by_elimination(M: np.ndarray, q: np.ndarray, tolerance: float) -> tuple[Factor, np.ndarray] | None:
+    """`factored` in half the time of the QR factorisation; None where it has no digits to spare."""
+    found = eliminated(M, q)
     if found is None:
         return None
     factor = Factor.of(found[0], tolerance)
