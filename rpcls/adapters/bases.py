@@ -52,7 +52,7 @@ def uniform(key: Key, shape: tuple[int, ...], dtype: type = np.float64) -> np.nd
     step = 1 << 22
     for start in range(0, out.size, step):
         words = _words(key, start, min(step, out.size - start))
-        out[start : start + words.size] = np.ldexp(((words >> 8) * 2.0 + 1.0), -24) - 1.0
+        out[start : start + words.size] = ((words >> 8) * 2.0 + 1.0) * 2.0**-24 - 1.0  # exact
     return out.reshape(shape)
 
 

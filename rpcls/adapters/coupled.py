@@ -39,11 +39,11 @@ class Coupled:
         self.r, self.n = len(A), len(N) // len(A)
         self.targets = P.reshape(self.r, self.n, -1) * A[:, None, :]
 
-    def fit(self, theta: Theta, steps: int, max_iterations: int, tol: float) -> Fitted:
+    def fit(self, steps: int, max_iterations: int, tol: float) -> Fitted:
         """Rounds of `steps` steps, each with λ solved for at its end, until one gains less than tol of the energy."""
         dtype = np.float32 if tol >= _FLOAT32_TOL else np.float64
         evaluate, descent = self._evaluation(dtype), Descent()
-        gamma, energy = theta["gamma"], self.energy
+        gamma, energy = self.start(), self.energy
         history, converged = [energy], False
         M, m = self.normal_equations(gamma)
         lam, rank, value = self._solve(M, m)
@@ -69,6 +69,10 @@ class Coupled:
         ranks: dict[str, tuple[int | None, int]] = {"lambda": (rank, lam.size), "gamma": (None, gamma.size)}
         return Fitted(theta, tuple(history), ranks, rank_notes(ranks), converged)
 
+    def start(self) -> np.ndarray:
+        """γ (n, d) for λ = 1, by the preconditioner in the place of the Hessian: of full rank, unlike a constant γ."""
+        return np.ascontiguousarray(self._of_gamma(np.ones(self.r))(2 * self.targets.sum(axis=0).T).T)
+
     def normal_equations(self, gamma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Of λ."""
         small = (self.A[:, None, :] * gamma).reshape(-1, gamma.shape[1])
@@ -81,27 +85,33 @@ class Coupled:
         return x, rank, self.energy + float(x @ (M @ x - 2 * m))
 
     def _evaluation(self, dtype: type) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
-        """From θ as one vector to f and its gradient, with products of that dtype and factors near one in them."""
-        N_unit = (np.trace(self.N) / len(self.N)) or 1.0
-        C_unit = 1.0 if self.C is None else np.trace(self.C) / len(self.C)
-        N, C = (self.N / N_unit).astype(dtype), None if self.C is None else (self.C / C_unit).astype(dtype)
-        A, r, n, targets = self.A, self.r, self.n, self.targets
+        """From θ as one vector to f and its gradient, in that dtype with all factors near one."""
+        N_unit, C_unit = (1.0 if M is None else (np.trace(M) / len(M)) or 1.0 for M in (self.N, self.C))
+        t_unit = float(np.abs(self.targets).max()) or 1.0
+        N, targets = (self.N / N_unit).astype(dtype), (self.targets / t_unit).astype(dtype)
+        C = None if self.C is None else (self.C / C_unit).astype(dtype)
+        r, n, A = self.r, self.n, self.A[:, None, :].astype(dtype)
+        scaled, part = np.empty(targets.shape, dtype), np.empty(targets.shape, dtype)
 
         def evaluate(x: np.ndarray) -> tuple[float, np.ndarray]:
             lam, gamma = x[: r * n].reshape(r, n), x[r * n :].reshape(n, -1)
-            unit = float(np.abs(lam).max() * np.abs(gamma).max()) or 1.0
-            scaled = np.empty((r, n, gamma.shape[1]), dtype)
-            for a in range(r):
-                np.multiply((lam[a] / unit)[:, None] * A[a], gamma, out=scaled[a], casting="same_kind")
+            l_unit, g_unit = float(np.abs(lam).max()) or 1.0, float(np.abs(gamma).max()) or 1.0
+            lam, gamma = (lam / l_unit).astype(dtype), (gamma / g_unit).astype(dtype)
+            np.multiply(A, gamma, out=scaled)
+            np.multiply(scaled, lam[:, :, None], out=scaled)
             products = N @ scaled.reshape(r * n, -1)
-            products = (products if C is None else products @ C).reshape(scaled.shape)
-            value, to_lam, to_gamma = self.energy, np.empty((r, n)), np.zeros_like(gamma)
-            for a in range(r):  # a part of all that has n·r·d numbers at a time
-                part = (unit * C_unit * N_unit * A[a]) * products[a] - targets[a]
-                to_lam[a] = np.einsum("jc,jc->j", part, gamma)
-                to_gamma += lam[a][:, None] * part
-                value += float(lam[a] @ (to_lam[a] - np.einsum("jc,jc->j", targets[a], gamma)))
-            return value, 2 * np.concatenate([to_lam.reshape(-1), to_gamma.reshape(-1)])
+            products = (products if C is None else products @ C).reshape(part.shape)
+            unit = l_unit * g_unit * N_unit * C_unit
+            quadratic = unit * l_unit * g_unit * float(np.vdot(scaled, products))
+            np.multiply(A, products, out=part)
+            np.multiply(part, dtype(unit / t_unit), out=part)
+            np.subtract(part, targets, out=part)
+            to_lam, to_gamma = np.einsum("ajc,jc->aj", part, gamma), np.einsum("aj,ajc->jc", lam, part)
+            value = self.energy + 2 * t_unit * g_unit * l_unit * float(np.vdot(lam, to_lam)) - quadratic
+            gradient = np.concatenate([to_lam.reshape(-1), to_gamma.reshape(-1)]).astype(np.float64)
+            gradient[: r * n] *= 2 * t_unit * g_unit
+            gradient[r * n :] *= 2 * t_unit * l_unit
+            return value, gradient
 
         return evaluate
 
@@ -133,13 +143,19 @@ class Coupled:
 
 
 def _inverse(M: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """v ↦ (M + a little)⁻¹v."""
-    from scipy.linalg import cho_factor, cho_solve
+    """v ↦ (M + a little)⁻¹v for v (k,) or (k, p)."""
+    from scipy.linalg import blas, lapack
 
     diagonal = np.diagonal(M)
     s = 1 / np.sqrt(np.where(diagonal > 0, diagonal, np.inf))
     unit = M * s
     unit *= s[:, None]
     unit[np.diag_indices_from(unit)] = 1.0 + _RIDGE
-    factor = cho_factor(unit, lower=True, overwrite_a=True, check_finite=False)
-    return lambda v: (s * cho_solve(factor, (s * v.T).T, check_finite=False).T).T
+    factor, _ = lapack.dpotrf(unit.T, lower=1, overwrite_a=1, clean=0)
+    inverse, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
+
+    def product(v: np.ndarray) -> np.ndarray:
+        columns = (s * v.T).T.reshape(len(s), -1)
+        return (s * blas.dsymm(1.0, inverse, columns, lower=1).T).T.reshape(v.shape)
+
+    return product
