@@ -7,13 +7,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["Descent"]
+__all__ = ["Descent", "Evaluation", "Vectors"]
 
 _ENOUGH = 1e-4  # of the decrease that the slope promises (Armijo)
 _TRIES = 8
 _CURVED = 1e-3  # of the slope, by which it must change for a pair to say something of curvature
 
 Vectors = Callable[[np.ndarray], np.ndarray]
+Evaluation = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 
 class Descent:
@@ -34,7 +35,7 @@ class Descent:
 
     def run(
         self,
-        evaluate: Callable[[np.ndarray], tuple[float, np.ndarray]],
+        evaluate: Evaluation,
         x: np.ndarray,
         precondition: Vectors,
         steps: int,
@@ -65,7 +66,7 @@ class Descent:
 
     def _search(
         self,
-        evaluate: Callable[[np.ndarray], tuple[float, np.ndarray]],
+        evaluate: Evaluation,
         x: np.ndarray,
         value: float,
         direction: np.ndarray,

@@ -14,7 +14,9 @@ from ..random import Key
 from . import systems
 from .arrays import count, matrix, plain
 from .bases import uniform
-from .family import Family, Layer, Model, Theta
+from .descent import Evaluation, Vectors
+from .family import Family, Fitted, Layer, Model, Theta
+from .joint import Joint, inverse
 from .linear import Linear, Step
 from .lowrank import scale_of
 from .quadratic import Quadratic
@@ -22,6 +24,8 @@ from .vera import kaiming
 
 __all__ = ["NOLA"]
 
+FEW = 64  # unknowns up to which one half is solved for after the other
+_STEPS = 8  # of L-BFGS in a round
 _CHUNK_BYTES = 128 << 20  # of float64 made from the kept float32 at a time
 
 
@@ -158,6 +162,12 @@ class _NOLA(Model):
     def low_rank(self, theta: Theta) -> tuple[np.ndarray, np.ndarray]:
         return self.scale * self.left(theta), self.right(theta)
 
+    def own_fit(self, f: Quadratic, key: Key, max_iterations: int, tol: float) -> Fitted | None:
+        a_size, b_size = self.A.shape[0], self.B.shape[0]
+        if a_size + b_size <= FEW:
+            return None
+        return Combined(self, f).fit(np.zeros(a_size), (b_size,), _STEPS, max_iterations, tol)
+
     def rooted(self, C: np.ndarray) -> np.ndarray:
         """AᵢC^½, (k, r, i) without the stack's scale; kept for the C that was asked for last."""
         if self._rooted is None or self._rooted[0] is not C:
@@ -168,6 +178,51 @@ class _NOLA(Model):
                 np.matmul(part.reshape(-1, i), root, out=out[here].reshape(-1, root.shape[1]))
             self._rooted = C, out
         return self._rooted[1]
+
+
+class Combined(Joint):
+    """f = s²⟨BᵀB, ACAᵀ⟩ − 2s⟨BᵀR, A⟩ + energy of b in B = Σ bⱼBⱼ and a in A = A₀ + Σ aᵢAᵢ."""
+
+    names = ("b", "a")
+
+    def __init__(self, model: _NOLA, f: Quadratic) -> None:
+        self.model, self.f, self.energy = model, f, f.energy
+
+    def normal_equations(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        half = _Left(self.model, self.model.A0 + self.model.A.combine(v))
+        return half.gram(self.f.C), half.adjoint(self.f.R)
+
+    def evaluation(self, dtype: type) -> Evaluation:
+        model, s = self.model, self.model.scale
+        C_unit, R_unit = (float(np.abs(M).max()) or 1.0 for M in (self.f.C, self.f.R))
+        C, R = (self.f.C / C_unit).astype(dtype), (self.f.R / R_unit).astype(dtype)
+        of_A, of_B = (M.array.reshape(M.shape[0], -1).astype(dtype, copy=False) for M in (model.A, model.B))
+        (size, o, r), A0, a_scale, b_scale = model.B.shape, model.A0, model.A.scale, model.B.scale
+
+        def evaluate(x: np.ndarray) -> tuple[float, np.ndarray]:
+            unit = float(np.abs(x[:size]).max()) or 1.0
+            b, a = (x[:size] / unit).astype(dtype), x[size:].astype(dtype)
+            B = dtype(b_scale) * (b @ of_B).reshape(o, r)
+            A = (A0 + a_scale * (a @ of_A).reshape(r, -1)).astype(dtype)
+            AC, BB, BR = A @ C, B.T @ B, B.T @ R
+            P, weight, wanted = AC @ A.T, (s * unit) ** 2 * C_unit, s * unit * R_unit
+            value = self.energy + weight * float(np.vdot(BB, P)) - 2 * wanted * float(np.vdot(BR, A))
+            # their common factor is left out, so that what float32 holds is near one
+            to_B = dtype(weight / wanted) * (B @ P) - R @ A.T
+            to_A = dtype(weight / wanted) * (BB @ AC) - BR
+            to_b, to_a = (stack @ G.reshape(-1) for stack, G in ((of_B, to_B), (of_A, to_A)))
+            factors = 2 * wanted / unit * b_scale, 2 * wanted * a_scale
+            return value, np.concatenate([factors[0] * to_b.astype(float), factors[1] * to_a.astype(float)])
+
+        return evaluate
+
+    def precondition(self, M: np.ndarray, u: np.ndarray, v: np.ndarray) -> Vectors:
+        """b's normal equations, and the size of a's: what random Aᵢ, all alike, have on their diagonal."""
+        stack, s, B = self.model.A, self.model.scale, self.model.B.combine(u)
+        entries = float(np.mean(np.square(stack.array, dtype=np.float64))) * stack.scale**2
+        of_a = 2 * s * s * entries * float(np.vdot(B, B)) * float(np.trace(self.f.C))
+        of_b = inverse(2 * M)
+        return lambda x: np.concatenate([of_b(x[: u.size]), x[u.size :] / (of_a or 1.0)])
 
 
 class _Left(Linear):
@@ -190,8 +245,8 @@ class _Left(Linear):
         M = np.zeros((k, k))
         step = max(1, _CHUNK_BYTES // (8 * k * len(root)))
         for start in range(0, o, step):
-            part = self.stack.array[:, start : start + step].astype(np.float64) @ root
-            flat = part.reshape(k, -1)
+            part = self.stack.array[:, start : start + step].astype(np.float64)
+            flat = (part.reshape(-1, part.shape[2]) @ root).reshape(k, -1)
             M += flat @ flat.T
         M *= (self.scale * self.stack.scale) ** 2
         return M if block is None else M[np.ix_(block, block)]

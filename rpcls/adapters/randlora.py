@@ -157,7 +157,8 @@ class _RandLoRA(Model):
     def own_fit(self, f: Quadratic, key: Key, max_iterations: int, tol: float) -> Fitted | None:
         if self.n * self.A.shape[1] <= FEW:
             return None
-        return self.coupled(f).fit(self.steps, max_iterations, tol)
+        problem = self.coupled(f)
+        return problem.fit(problem.start(), (len(self.A), self.n), self.steps, max_iterations, tol)
 
     def coupled(self, f: Quadratic) -> Coupled:
         """f as a function of λ and γ."""

@@ -93,12 +93,12 @@ def test_the_gradient_is_that_of_the_objective(sums: str, dtype: Any) -> None:
     assert (problem.C is None) == (sums != "inputs")
     theta = {"lambda": random((2, 5), 6), "gamma": random((5, 9), 7)}
     x, step = np.concatenate([part.reshape(-1) for part in theta.values()]), random((55,), 8)
-    evaluate = problem._evaluation(dtype)
+    evaluate = problem.evaluation(dtype)
     eps = 1e-12 if dtype == np.float64 else 1e-5
     value, gradient = evaluate(x)
     np.testing.assert_allclose(value, f.value(model.seen(theta)), rtol=eps)
     h = 1e-5
-    values = [problem._evaluation(np.float64)(x + t * step)[0] for t in (h, -h)]
+    values = [problem.evaluation(np.float64)(x + t * step)[0] for t in (h, -h)]
     np.testing.assert_allclose(gradient @ step, (values[0] - values[1]) / (2 * h), rtol=max(1e-7, eps))
     lam = theta["lambda"].reshape(-1)
     M, m = problem.normal_equations(theta["gamma"])
