@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from . import systems
 from .descent import Evaluation, Vectors
 from .joint import Joint, inverse
 
@@ -28,6 +29,7 @@ class Coupled(Joint):
     def __init__(self, A: np.ndarray, N: np.ndarray, C: np.ndarray | None, P: np.ndarray, energy: float) -> None:
         self.A, self.N, self.C, self.energy = A, N, C, energy
         self.r, self.n = len(A), len(N) // len(A)
+        self._root: np.ndarray | None = None
         self.targets = P.reshape(self.r, self.n, -1) * A[:, None, :]
 
     def start(self) -> np.ndarray:
@@ -36,9 +38,12 @@ class Coupled(Joint):
 
     def normal_equations(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         small = (self.A[:, None, :] * v).reshape(-1, v.shape[1])
-        M = (small if self.C is None else small @ self.C) @ small.T
+        if self.C is not None:
+            self._root = systems.root(self.C) if self._root is None else self._root
+            small = small @ self._root
+        M = small @ small.T  # exactly symmetric, and half of the flops
         M *= self.N
-        return (M + M.T) / 2, np.einsum("ajc,jc->aj", self.targets, v).reshape(-1)
+        return M, np.einsum("ajc,jc->aj", self.targets, v).reshape(-1)
 
     def evaluation(self, dtype: type) -> Evaluation:
         """From θ as one vector to f and its gradient, in that dtype with all factors near one."""

@@ -90,10 +90,7 @@ class Descent:
             part = (step @ v) / (step @ change)
             v -= part * change
             parts.append(part)
-        v = precondition(v)
-        if self.pairs:
-            step, change = self.pairs[-1]
-            v *= (step @ change) / (change @ precondition(change))
+        v = precondition(v)  # of the Hessian's size: scaling it by the last pair, as is usual, needs more steps
         for (step, change), part in zip(self.pairs, reversed(parts), strict=True):
             v += (part - (change @ v) / (step @ change)) * step
         return v
