@@ -23,7 +23,7 @@ import torch
 from harness import RESULTS, cores, machine, median, table, write
 
 from rpcls import ConvergenceWarning
-from rpcls.adapters import NOLA, Family, LayerStatistics, RandLoRA, VeRA, fit
+from rpcls.adapters import NOLA, Family, LayerStatistics, RandLoRA, VeRA, fit, nola, vera
 
 COMMAND = "python benchmarks/adam.py"
 LAYER = "encoder.layer.3.attention.self.value"
@@ -131,6 +131,40 @@ def reached(one: dict[str, Any], kind: str, run: dict[str, Any], same: float = S
     return None
 
 
+def flops(family: Family, d: int) -> tuple[float, float, int]:
+    """Of a step of Adam on C and R and of a step of fit, products alone, and fit's steps in a round; d inputs, outputs.
+
+    Backward, Adam has a second product for each one forward. The gradient that a step of fit needs shares them: C times
+    its own factor is half of it.
+    """
+    if isinstance(family, RandLoRA):
+        width = -(-d // family.rank) * family.rank
+        return 4 * width * d * (width + d), 2 * width * d * (width + d), family.steps
+    if isinstance(family, VeRA):
+        return 4 * d * family.rank**2, 2 * d * family.rank**2, vera.STEPS
+    assert isinstance(family, NOLA)
+    stacks = 4 * family.rank * d * (family.a_size + family.b_size)
+    return stacks + 8 * family.rank * d * d, stacks + 6 * family.rank * d * d, nola.STEPS
+
+
+def bounds(data: dict[str, Any]) -> list[list[Any]]:
+    """Steps that a fit may take to be as much sooner as wanted, at Adam's flops a second and if all else took no time."""
+    rows = []
+    for family in FAMILIES:
+        one = data["families"][repr(family)]
+        adam, own, steps = flops(family, data["features"])
+        for run in one["adam"]["C and R"]:
+            there = reached(one, "C and R", run)
+            rows.append([
+                type(family).__name__, f"{adam / 1e6:.3g}", f"{own / 1e6:.3g}", run["steps"],
+                f"{1e3 * run['seconds'][-1] / run['steps']:.2f} ms",
+                f"{run['steps'] * adam / own / data['wanted']:.0f}",
+                "–" if there is None else f"{there[0] * steps}",
+                "–" if there is None else f"{1e3 * there[1] / there[0] / steps:.2f} ms",
+            ])  # fmt: skip
+    return rows
+
+
 def report(data: dict[str, Any]) -> str:
     rows = []
     for name, one in data["families"].items():
@@ -155,6 +189,9 @@ def report(data: dict[str, Any]) -> str:
         [name, f"{1 - (last := one['fits'][-1])['explained']:.4f}", f"{median(last['seconds']) * 1e3:.0f} ms"]
         for name, one in data["families"].items()
     ]
+    bound_header = [
+        "family", "Mflop, Adam's step", "Mflop, fit's step", "Adam's steps", "each", "fit's steps allowed", "taken", "each",
+    ]  # fmt: skip
     sums = 1e3 * median([t for one in data["families"].values() for t in one["sums"]])
     rates, repeats = ", ".join(f"{rate:g}" for rate in RATES), len(next(iter(data["families"].values()))["sums"])
     return f"""{data["tokens"]} tokens of {LAYER}, {data["threads"]} threads, everything warm. Loss is the share of held-out output energy
@@ -167,7 +204,12 @@ column when it is no larger. Medians of {repeats} fits; one run of Adam.
 
 Where fits end, with `tol={TOL:g}`:
 
-{table(["family", "final loss", "time"], ends)}"""  # noqa: E501
+{table(["family", "final loss", "time"], ends)}
+
+What bounds it, on C and R. Products alone are counted. *Allowed* are the steps in 1/{data["wanted"]} of Adam's time, at its flops a
+second and if nothing else took time; *taken*, and the time of each, with all that a fit does beside them.
+
+{table(bound_header, bounds(data))}"""  # noqa: E501
 
 
 def main() -> None:
@@ -180,7 +222,13 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     problem = Problem()
     found = {repr(family): measured(problem, family, quick) for family in FAMILIES}
-    data = {"tokens": len(problem.X), "threads": arguments.threads, "wanted": WANTED, "families": found}
+    data = {
+        "tokens": len(problem.X),
+        "features": problem.X.shape[1],
+        "threads": arguments.threads,
+        "wanted": WANTED,
+        "families": found,
+    }
     into = Path(tempfile.mkdtemp()) if quick else RESULTS
     about = {**machine(), "torch": torch.__version__}
     write("adam", COMMAND, "Adapters beside gradient descent", data, report(data), into, about)

@@ -25,7 +25,7 @@ from .vera import kaiming
 __all__ = ["NOLA"]
 
 FEW = 64  # unknowns up to which one half is solved for after the other
-_STEPS = 12  # of L-BFGS in a round
+STEPS = 12  # of L-BFGS in a round
 _CHUNK_BYTES = 128 << 20  # of float64 made from the kept float32 at a time
 
 
@@ -167,7 +167,7 @@ class _NOLA(Model):
         a_size, b_size = self.A.shape[0], self.B.shape[0]
         if a_size + b_size <= FEW:
             return None
-        return Combined(self, f).fit(np.zeros(a_size), (b_size,), _STEPS, max_iterations, tol)
+        return Combined(self, f).fit(np.zeros(a_size), (b_size,), STEPS, max_iterations, tol)
 
 
 class Combined(Joint):

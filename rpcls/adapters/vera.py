@@ -21,7 +21,7 @@ from .quadratic import Quadratic
 __all__ = ["VeRA"]
 
 FEW = 64  # unknowns up to which one half is solved for after the other
-_STEPS = 12  # of L-BFGS in a round
+STEPS = 12  # of L-BFGS in a round
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class _VeRA(Model):
         if sum(self.B.shape) <= FEW:
             return None
         d = np.full(self.B.shape[1], self.d_initial)
-        return Scaled(self.B, f).fit(d, self.B.shape[:1], _STEPS, max_iterations, tol)
+        return Scaled(self.B, f).fit(d, self.B.shape[:1], STEPS, max_iterations, tol)
 
     def seen(self, theta: Theta) -> np.ndarray:
         return theta["b"][:, None] * self.B * theta["d"]
