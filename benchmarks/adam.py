@@ -148,7 +148,7 @@ def flops(family: Family, d: int) -> tuple[float, float, int]:
 
 
 def bounds(data: dict[str, Any]) -> list[list[Any]]:
-    """Steps that a fit may take to be as much sooner as wanted, at Adam's flops a second and if all else took no time."""
+    """Steps that a fit may take to be as much sooner as wanted, at Adam's flops a second, all else taking no time."""
     rows = []
     for family in FAMILIES:
         one = data["families"][repr(family)]
@@ -190,7 +190,8 @@ def report(data: dict[str, Any]) -> str:
         for name, one in data["families"].items()
     ]
     bound_header = [
-        "family", "Mflop, Adam's step", "Mflop, fit's step", "Adam's steps", "each", "fit's steps allowed", "taken", "each",
+        "family", "Mflop, Adam's step", "Mflop, fit's step", "Adam's steps", "each", "fit's steps allowed", "taken",
+        "each",
     ]  # fmt: skip
     sums = 1e3 * median([t for one in data["families"].values() for t in one["sums"]])
     rates, repeats = ", ".join(f"{rate:g}" for rate in RATES), len(next(iter(data["families"].values()))["sums"])
