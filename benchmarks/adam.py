@@ -189,13 +189,14 @@ def report(data: dict[str, Any]) -> str:
         [name, f"{1 - (last := one['fits'][-1])['explained']:.4f}", f"{median(last['seconds']) * 1e3:.0f} ms"]
         for name, one in data["families"].items()
     ]
+    threads = "one thread" if data["threads"] == 1 else f"{data['threads']} threads"
     bound_header = [
         "family", "Mflop, Adam's step", "Mflop, fit's step", "Adam's steps", "each", "fit's steps allowed", "taken",
         "each",
     ]  # fmt: skip
     sums = 1e3 * median([t for one in data["families"].values() for t in one["sums"]])
     rates, repeats = ", ".join(f"{rate:g}" for rate in RATES), len(next(iter(data["families"].values()))["sums"])
-    return f"""{data["tokens"]} tokens of {LAYER}, {data["threads"]} threads, everything warm. Loss is the share of held-out output energy
+    return f"""{data["tokens"]} tokens of {LAYER}, torch and BLAS on {threads}, everything warm. Loss is the share of held-out output energy
 that is not explained. Adam is torch's, in float32, with a cosine to zero; the best of the rates {rates} counts,
 the search for it and looks at held-out tokens do not. Minibatches are 512 tokens. Beside Adam on tokens a fit's time
 includes the sums C and R, {sums:.0f} ms. A fit has Adam's final loss when it is within {100 * SAME:g} % of it, and in the last
