@@ -10,7 +10,7 @@ import numpy as np
 __all__ = ["Descent", "Evaluation", "Vectors"]
 
 _ENOUGH = 1e-4  # of the decrease that the slope promises (Armijo)
-_TRIES = 8
+_TRIES = 5
 _CURVED = 1e-3  # of the slope, by which it must change for a pair to say something of curvature
 
 Vectors = Callable[[np.ndarray], np.ndarray]
@@ -57,7 +57,10 @@ class Descent:
                 break
             found = self._search(evaluate, x, value, direction, slope)
             if found is None:
-                break
+                if not self.pairs:
+                    break
+                self.pairs.clear()  # they mislead, where the function is not convex
+                continue
             step, value, new = found
             if step @ (new - gradient) > _CURVED * -(step @ gradient):
                 self.pairs.append((step, new - gradient))
