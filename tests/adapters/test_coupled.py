@@ -118,6 +118,16 @@ def test_the_descent_of_a_quadratic_ends_in_its_minimum() -> None:
     assert len(calls) == 2  # a step that is not shortened
     descent = Descent(12)
     x = descent.run(evaluate, np.zeros(12), lambda v: v, 40)  # a first step a thousand times too long
-    np.testing.assert_allclose(descent.run(evaluate, x, lambda v: v, 60), want, atol=1e-6)
     assert len(descent.pairs) == 12
+    np.testing.assert_allclose(descent.run(evaluate, x, lambda v: v, 60), want, atol=1e-6)
     np.testing.assert_array_equal(Descent().run(evaluate, x, lambda v: -v, 5), x)  # which only leads up
+
+
+def test_the_descent_begins_again_where_its_pairs_mislead() -> None:
+    def evaluate(x: np.ndarray) -> tuple[float, np.ndarray]:
+        return float(x @ x), 2 * x
+
+    descent = Descent()
+    step = np.array([1.0, 0.0])
+    descent.pairs.append((step, 1e-9 * step))  # as if the function were flat, so that steps are far too long
+    np.testing.assert_allclose(descent.run(evaluate, np.array([3.0, 1.0]), lambda v: v / 2, 2), 0, atol=1e-12)
