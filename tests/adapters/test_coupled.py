@@ -117,7 +117,7 @@ def test_the_descent_of_a_quadratic_ends_in_its_minimum() -> None:
     np.testing.assert_allclose(Descent().run(evaluate, np.zeros(12), lambda v: np.linalg.solve(H, v), 1), want)
     assert len(calls) == 2  # a step that is not shortened
     descent = Descent(12)
-    x = descent.run(evaluate, np.zeros(12), lambda v: v, 40)  # a first step a thousand times too long
+    x = descent.run(evaluate, np.zeros(12), lambda v: v, 16)  # a first step a thousand times too long
     assert len(descent.pairs) == 12
     np.testing.assert_allclose(descent.run(evaluate, x, lambda v: v, 60), want, atol=1e-6)
     np.testing.assert_array_equal(Descent().run(evaluate, x, lambda v: -v, 5), x)  # which only leads up
