@@ -53,7 +53,7 @@ class RandLoRA(Family):
     Notes
     -----
     Factors: "lambda" (r, n), "gamma" (n, d).
-    Cost with K = n·r ≈ d unknowns λ: 2Kd(K + d) flops to solve for λ, and as many in each step of L-BFGS, in float32 if
+    Cost with K = n·r ≈ d unknowns λ: Kd(K + 2d) flops to solve for λ, 2Kd(K + d) in each step of L-BFGS, in float32 if
     the fit's `tol` is 1e-6 or more; 2K²d if o < i or C = I. Many γ that the inputs do not determine are near the first
     ones, not of minimum norm.
 
