@@ -59,14 +59,14 @@ def flops(name: str, family: Any, d: int, half_steps: int) -> float:
         return d * (family.density * d) ** 3 / 3
     if name == "VeRA":  # P and Q, then products with B
         r = family.rank
-        return 4.0 * r * d * d + rounds * (2 * d * r * r + r**3 / 3)
+        return 4.0 * r * d * d + rounds * (3 * d * r * r + r**3 + 12 * 2 * d * r * r)
     if name == "LoRA":  # Cholesky factorisation, triangular solve, products
         return d**3 / 3 + 3.0 * d**3
     if name == "RandLoRA":  # an exact solve for λ and the steps that move λ and γ
         K = -(-d // family.rank) * family.rank
         return rounds * (1 + family.steps / 2) * 2 * K * d * (K + d)
-    k, bases, r = family.a_size, family.b_size, family.rank  # NOLA: products with C once, then Gram matrices of bases
-    return 2.0 * k * r * d * d + rounds * (k * k * r * d + bases * bases * r * d)
+    k, bases, r = family.a_size, family.b_size, family.rank  # NOLA: b's normal equations, and steps that move both
+    return rounds * (bases * bases * r * d + 12 * (4 * r * d * (k + bases) + 6 * r * d * d))
 
 
 def measured(name: str, family: Family, path: Path, features: int) -> dict[str, Any]:

@@ -140,6 +140,7 @@ class Descent:
         f = statistics.objective(ridge)
         self.C, self.R = _tensor(f.C / f.energy), _tensor(f.R / f.energy)
         self.share = 1 / f.energy
+        self._projected: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
         self.ridge = ridge * float(np.trace(statistics.C)) / statistics.in_features / f.energy
 
     def run(self, family: Any, kind: str, rate: float, steps: int, batch: int = 512, looks: int = 20) -> Run:
@@ -166,7 +167,14 @@ class Descent:
         return Run(kind, rate, seconds, explained)
 
     def _of_sums(self, L: torch.Tensor, A: torch.Tensor | None) -> torch.Tensor:
-        C, R = (self.C, self.R) if A is None else (A @ self.C @ A.T, self.R @ A.T)
+        if A is None:
+            C, R = self.C, self.R
+        elif A.requires_grad:
+            C, R = A @ self.C @ A.T, self.R @ A.T
+        else:  # VeRA's: the same in every step
+            if self._projected is None or self._projected[0] is not A:
+                self._projected = A, A @ self.C @ A.T, self.R @ A.T
+            C, R = self._projected[1:]
         return torch.sum(L * (L @ C - 2 * R))
 
     def _of_tokens(self, L: torch.Tensor, A: torch.Tensor | None, batch: int, draws: torch.Generator) -> torch.Tensor:

@@ -111,16 +111,19 @@ def machine() -> dict[str, Any]:
     """The machine and the versions behind a results file."""
     from importlib.metadata import version
 
+    import rpcls
+
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
         model = names[0] if names else model
-    packages = ("rpcls", "numpy", "scipy", "numba", "scikit-learn")
+    packages = ("numpy", "scipy", "numba", "scikit-learn")
     return {
         "processor": model,
         "cores": cores(),
         "python": platform.python_version(),
+        "rpcls": rpcls.__version__,
         **{package: version(package) for package in packages},
     }
 

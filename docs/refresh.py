@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STUDY = ROOT / "docs" / "study"
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = ("README.md", "docs/benchmarks.md", "docs/accuracy.md")
-RESULTS_SHOWN = ("compress", "accuracy", "which_solver", "adapters", "token_sketch")  # in docs/benchmarks.md
+RESULTS_SHOWN = ("compress", "accuracy", "which_solver", "adapters", "adam", "token_sketch")  # in docs/benchmarks.md
 SKETCH = "SparseSign(nnz_per_column=8)"
 _TOLD = ("processor", "cores usable", "Python", "numpy", "scipy", "numba", "BLAS")
 

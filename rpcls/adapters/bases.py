@@ -51,8 +51,11 @@ def uniform(key: Key, shape: tuple[int, ...], dtype: type = np.float64) -> np.nd
     out = np.empty(math.prod(shape), dtype)
     step = 1 << 22
     for start in range(0, out.size, step):
-        words = _words(key, start, min(step, out.size - start))
-        out[start : start + words.size] = np.ldexp(((words >> 8) * 2.0 + 1.0), -24) - 1.0
+        signed = (_words(key, start, min(step, out.size - start)) >> 8).astype(np.int32)
+        signed *= 2
+        signed += 1 - (1 << 24)
+        out[start : start + signed.size] = signed
+    out *= 2.0**-24  # all exact
     return out.reshape(shape)
 
 

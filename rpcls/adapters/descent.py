@@ -7,13 +7,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["Descent"]
+__all__ = ["Descent", "Evaluation", "Vectors"]
 
 _ENOUGH = 1e-4  # of the decrease that the slope promises (Armijo)
-_TRIES = 8
+_TRIES = 5
 _CURVED = 1e-3  # of the slope, by which it must change for a pair to say something of curvature
 
 Vectors = Callable[[np.ndarray], np.ndarray]
+Evaluation = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 
 class Descent:
@@ -34,7 +35,7 @@ class Descent:
 
     def run(
         self,
-        evaluate: Callable[[np.ndarray], tuple[float, np.ndarray]],
+        evaluate: Evaluation,
         x: np.ndarray,
         precondition: Vectors,
         steps: int,
@@ -56,7 +57,10 @@ class Descent:
                 break
             found = self._search(evaluate, x, value, direction, slope)
             if found is None:
-                break
+                if not self.pairs:
+                    break
+                self.pairs.clear()  # they mislead, where the function is not convex
+                continue
             step, value, new = found
             if step @ (new - gradient) > _CURVED * -(step @ gradient):
                 self.pairs.append((step, new - gradient))
@@ -65,7 +69,7 @@ class Descent:
 
     def _search(
         self,
-        evaluate: Callable[[np.ndarray], tuple[float, np.ndarray]],
+        evaluate: Evaluation,
         x: np.ndarray,
         value: float,
         direction: np.ndarray,
@@ -89,10 +93,7 @@ class Descent:
             part = (step @ v) / (step @ change)
             v -= part * change
             parts.append(part)
-        v = precondition(v)
-        if self.pairs:
-            step, change = self.pairs[-1]
-            v *= (step @ change) / (change @ precondition(change))
+        v = precondition(v)  # of the Hessian's size: scaling it by the last pair, as is usual, needs more steps
         for (step, change), part in zip(self.pairs, reversed(parts), strict=True):
             v += (part - (change @ v) / (step @ change)) * step
         return v

@@ -168,7 +168,8 @@ def fit(
     Notes
     -----
     One alternating loop serves every multilinear family: each half-step is a linear least-squares problem, solved
-    from C and R, so the objective never rises. (`RandLoRA` with many unknowns moves both parts at once.)
+    from C and R, so the objective never rises. (`RandLoRA`, `NOLA` and `VeRA`
+    with many unknowns move both parts at once, and are solved for one of them after some steps.)
 
     Examples
     --------

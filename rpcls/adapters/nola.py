@@ -14,14 +14,18 @@ from ..random import Key
 from . import systems
 from .arrays import count, matrix, plain
 from .bases import uniform
-from .family import Family, Layer, Model, Theta
-from .linear import Linear, Step
+from .descent import Evaluation, Vectors
+from .family import Family, Fitted, Layer, Model, Theta
+from .joint import Joint, inverse
+from .linear import Linear
 from .lowrank import scale_of
 from .quadratic import Quadratic
 from .vera import kaiming
 
 __all__ = ["NOLA"]
 
+FEW = 64  # unknowns up to which one half is solved for after the other
+STEPS = 12  # of L-BFGS in a round
 _CHUNK_BYTES = 128 << 20  # of float64 made from the kept float32 at a time
 
 
@@ -30,7 +34,8 @@ class NOLA(Family):
     """dW = (α/r)(Σ bⱼBⱼ)(A₀ + Σ aᵢAᵢ) for random Aᵢ (r, i) and Bⱼ (o, r); only a and b are fitted [1]_.
 
     b: ⟨BⱼP, Bⱼ'⟩ with P = ACAᵀ, right-hand side ⟨Bⱼ, RAᵀ⟩; a: ⟨(BᵀB)Aᵢ, Aᵢ'C⟩, right-hand side ⟨Aᵢ, Bᵀ(R − BA₀C)⟩. b is
-    first: it is zero at the start, and A₀ is not.
+    first: it is zero at the start, and A₀ is not. More than 64 unknowns move together, by L-BFGS, and b is solved for
+    again once a round.
 
     Parameters
     ----------
@@ -51,8 +56,9 @@ class NOLA(Family):
 
     Notes
     -----
-    Factors: "b" (l,), "a" (k,). Drawn bases are kept in float32, which holds them exactly: 4r(k·i + l·o) bytes; the
-    products AᵢC^½ are kept in float64, 8kri bytes. Cost: 2kri² flops once, then k²ri + l²or in a round.
+    Factors: "b" (l,), "a" (k,). Drawn bases are kept in float32, which holds them exactly: 4r(k·i + l·o) bytes.
+    Cost of a round: l²or flops for b, and 4r(k·i + l·o) + 2ri² + 4roi in each of 12 steps, in float32 if the fit's
+    `tol` is 1e-6 or more.
 
     References
     ----------
@@ -136,7 +142,6 @@ class _NOLA(Model):
 
     def __init__(self, A0: np.ndarray, A: _Stack, B: _Stack, scale: float) -> None:
         self.A0, self.A, self.B, self.scale = A0, A, B, scale
-        self._rooted: tuple[np.ndarray, np.ndarray] | None = None
 
     def start(self, key: Key) -> Theta:
         return {"b": np.zeros(self.B.shape[0]), "a": np.zeros(self.A.shape[0])}
@@ -158,16 +163,56 @@ class _NOLA(Model):
     def low_rank(self, theta: Theta) -> tuple[np.ndarray, np.ndarray]:
         return self.scale * self.left(theta), self.right(theta)
 
-    def rooted(self, C: np.ndarray) -> np.ndarray:
-        """AᵢC^½, (k, r, i) without the stack's scale; kept for the C that was asked for last."""
-        if self._rooted is None or self._rooted[0] is not C:
-            root = systems.root(C)
-            k, r, i = self.A.shape
-            out = np.empty((k, r, root.shape[1]))
-            for here, part in self.A.chunks():
-                np.matmul(part.reshape(-1, i), root, out=out[here].reshape(-1, root.shape[1]))
-            self._rooted = C, out
-        return self._rooted[1]
+    def own_fit(self, f: Quadratic, key: Key, max_iterations: int, tol: float) -> Fitted | None:
+        a_size, b_size = self.A.shape[0], self.B.shape[0]
+        if a_size + b_size <= FEW:
+            return None
+        return Combined(self, f).fit(np.zeros(a_size), (b_size,), STEPS, max_iterations, tol)
+
+
+class Combined(Joint):
+    """f = s²⟨BᵀB, ACAᵀ⟩ − 2s⟨BᵀR, A⟩ + energy of b in B = Σ bⱼBⱼ and a in A = A₀ + Σ aᵢAᵢ."""
+
+    names = ("b", "a")
+
+    def __init__(self, model: _NOLA, f: Quadratic) -> None:
+        self.model, self.f, self.energy = model, f, f.energy
+
+    def normal_equations(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        half = _Left(self.model, self.model.A0 + self.model.A.combine(v))
+        return half.gram(self.f.C), half.adjoint(self.f.R)
+
+    def evaluation(self, dtype: type) -> Evaluation:
+        model, s = self.model, self.model.scale
+        C_unit, R_unit = (float(np.abs(M).max()) or 1.0 for M in (self.f.C, self.f.R))
+        C, R = (self.f.C / C_unit).astype(dtype), (self.f.R / R_unit).astype(dtype)
+        of_A, of_B = (M.array.reshape(M.shape[0], -1).astype(dtype, copy=False) for M in (model.A, model.B))
+        (size, o, r), A0, a_scale, b_scale = model.B.shape, model.A0, model.A.scale, model.B.scale
+
+        def evaluate(x: np.ndarray) -> tuple[float, np.ndarray]:
+            unit = float(np.abs(x[:size]).max()) or 1.0
+            b, a = (x[:size] / unit).astype(dtype), x[size:].astype(dtype)
+            B = dtype(b_scale) * (b @ of_B).reshape(o, r)
+            A = (A0 + a_scale * (a @ of_A).reshape(r, -1)).astype(dtype)
+            AC, BB, BR = A @ C, B.T @ B, B.T @ R
+            P, weight, wanted = AC @ A.T, (s * unit) ** 2 * C_unit, s * unit * R_unit
+            value = self.energy + weight * float(np.vdot(BB, P)) - 2 * wanted * float(np.vdot(BR, A))
+            # their common factor is left out, so that what float32 holds is near one
+            to_B = dtype(weight / wanted) * (B @ P) - R @ A.T
+            to_A = dtype(weight / wanted) * (BB @ AC) - BR
+            to_b, to_a = (stack @ G.reshape(-1) for stack, G in ((of_B, to_B), (of_A, to_A)))
+            factors = 2 * wanted / unit * b_scale, 2 * wanted * a_scale
+            return value, np.concatenate([factors[0] * to_b.astype(float), factors[1] * to_a.astype(float)])
+
+        return evaluate
+
+    def precondition(self, M: np.ndarray, u: np.ndarray, v: np.ndarray) -> Vectors:
+        """b's normal equations, and the size of a's: what random Aᵢ, all alike, have on their diagonal."""
+        stack, s, B = self.model.A, self.model.scale, self.model.B.combine(u)
+        entries = float(np.mean(np.square(stack.array, dtype=np.float64))) * stack.scale**2
+        of_a = 2 * s * s * entries * float(np.vdot(B, B)) * float(np.trace(self.f.C))
+        of_b = inverse(2 * M)
+        return lambda x: np.concatenate([of_b(x[: u.size]), x[u.size :] / (of_a or 1.0)])
 
 
 class _Left(Linear):
@@ -190,8 +235,8 @@ class _Left(Linear):
         M = np.zeros((k, k))
         step = max(1, _CHUNK_BYTES // (8 * k * len(root)))
         for start in range(0, o, step):
-            part = self.stack.array[:, start : start + step].astype(np.float64) @ root
-            flat = part.reshape(k, -1)
+            part = self.stack.array[:, start : start + step].astype(np.float64)
+            flat = (part.reshape(-1, part.shape[2]) @ root).reshape(k, -1)
             M += flat @ flat.T
         M *= (self.scale * self.stack.scale) ** 2
         return M if block is None else M[np.ix_(block, block)]
@@ -216,22 +261,13 @@ class _Right(Linear):
         return self.scale * self.stack.inner(self.B.T @ G)
 
     def gram(self, C: np.ndarray, block: np.ndarray | None = None) -> np.ndarray:
-        rooted = self.model.rooted(C)
-        left = systems.root(self.B.T @ self.B).T
-        k, _, i = rooted.shape
+        root, left = systems.root(C), systems.root(self.B.T @ self.B).T
+        k, r, i = self.stack.shape
         M = np.zeros((k, k))
-        step = max(1, _CHUNK_BYTES // (8 * k * max(1, len(left))))
-        for start in range(0, i, step):
-            flat = np.matmul(left, rooted[:, :, start : start + step]).reshape(k, -1)
+        step = max(1, _CHUNK_BYTES // (8 * k * max(1, r)))
+        for start in range(0, root.shape[1], step):
+            part = (self.stack.array.reshape(-1, i) @ root[:, start : start + step]).reshape(k, r, -1)
+            flat = np.matmul(left, part).reshape(k, -1)
             M += flat @ flat.T
         M *= (self.scale * self.stack.scale) ** 2
         return M if block is None else M[np.ix_(block, block)]
-
-    def solve(self, f: Quadratic, start: np.ndarray | None = None) -> Step:
-        s, A0 = self.scale, self.model.A0
-        BR, BB, A0C = self.B.T @ f.R, self.B.T @ self.B, A0 @ f.C
-        rhs = s * self.stack.inner(BR - s * (BB @ A0C))
-        M = self.gram(f.C)
-        theta, rank = systems.solve(M, rhs)
-        value = f.energy + s * s * float(np.vdot(BB @ A0C, A0)) - 2 * s * float(np.vdot(BR, A0))
-        return Step(theta, value + float(theta @ (M @ theta) - 2 * (theta @ rhs)), rank)

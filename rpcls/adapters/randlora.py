@@ -10,7 +10,6 @@ import numpy as np
 
 from ..errors import InvalidValueError
 from ..random import Key
-from . import modulated
 from .arrays import check_finite, count, plain, wide
 from .coupled import Coupled
 from .family import Family, Fitted, Layer, Model, Theta
@@ -21,6 +20,8 @@ from .vera import unit
 
 __all__ = ["RandLoRA"]
 
+FEW = 256  # unknowns γ up to which one half is solved for after the other
+
 
 @dataclass(frozen=True)
 class RandLoRA(Family):
@@ -29,8 +30,8 @@ class RandLoRA(Family):
     With Bf (D, n·r) the flattened bases, A (r, d), d = min(o, i), D = max(o, i): dW = s·Bf·Â with
     Â[k·n + j] = λ[k, j]·A[k] ⊙ γ[j], transposed when o < i. The two flattenings differ, as they do in peft.
 
-    λ is solved from a Hadamard product of Gram matrices, γ row by row where it separates (o < i, or C = I). More than
-    1500 unknowns γ move together with λ, by L-BFGS. λ is first: it is zero at the start.
+    λ is solved from a Hadamard product of Gram matrices, γ row by row where it separates (o < i, or C = I). λ is
+    first: it is zero at the start. More than 256 unknowns γ move together with λ, by L-BFGS, from a first γ for λ = 1.
 
     Parameters
     ----------
@@ -51,8 +52,8 @@ class RandLoRA(Family):
 
     Notes
     -----
-    Factors: "lambda" (r, n), "gamma" (n, d). The first half-step has rank r only, since γ is constant at the start.
-    Cost with K = n·r ≈ d unknowns λ: 2Kd(K + d) flops to solve for λ, and as many in each step of L-BFGS, in float32 if
+    Factors: "lambda" (r, n), "gamma" (n, d).
+    Cost with K = n·r ≈ d unknowns λ: Kd(K + 2d) flops to solve for λ, 2Kd(K + d) in each step of L-BFGS, in float32 if
     the fit's `tol` is 1e-6 or more; 2K²d if o < i or C = I. Many γ that the inputs do not determine are near the first
     ones, not of minimum norm.
 
@@ -154,9 +155,10 @@ class _RandLoRA(Model):
         return ModulatedColumns(self.Bf, self.A, lam, self.scale, base_gram=self.base_gram)
 
     def own_fit(self, f: Quadratic, key: Key, max_iterations: int, tol: float) -> Fitted | None:
-        if self.n * self.A.shape[1] <= modulated.DENSE:
+        if self.n * self.A.shape[1] <= FEW:
             return None
-        return self.coupled(f).fit(self.start(key), self.steps, max_iterations, tol)
+        problem = self.coupled(f)
+        return problem.fit(problem.start(), (len(self.A), self.n), self.steps, max_iterations, tol)
 
     def coupled(self, f: Quadratic) -> Coupled:
         """f as a function of λ and γ."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from layers import check_fit, layer, random, statistics
 
-from rpcls.adapters import LayerStatistics, RandLoRA, fit, modulated
+from rpcls.adapters import LayerStatistics, RandLoRA, fit, randlora
 from rpcls.adapters.descent import Descent
 from rpcls.adapters.family import Layer
 from rpcls.adapters.quadratic import Quadratic
@@ -31,7 +31,7 @@ def coupled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """However few unknowns there are."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        monkeypatch.setattr(modulated, "DENSE", 0)
+        monkeypatch.setattr(randlora, "FEW", 0)
         yield
 
 
@@ -59,10 +59,10 @@ def test_it_gets_where_one_half_after_the_other_gets(kind: str, monkeypatch: pyt
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         short, long = fit(s, RandLoRA(3), **few), fit(s, RandLoRA(3), **many)
-        monkeypatch.setattr(modulated, "DENSE", 0)
+        monkeypatch.setattr(randlora, "FEW", 0)
         got = fit(s, RandLoRA(3), **few)
     assert got.history[-1] <= short.history[-1] * (1 + 1e-6)
-    assert got.history[-1] <= long.history[-1] + 1e-6 * s.energy and got.converged
+    assert got.history[-1] <= long.history[-1] + 1e-2 * s.energy and got.converged  # other minima
 
 
 @pytest.mark.parametrize("unit", [1e-30, 1.0, 1e30])
@@ -93,12 +93,12 @@ def test_the_gradient_is_that_of_the_objective(sums: str, dtype: Any) -> None:
     assert (problem.C is None) == (sums != "inputs")
     theta = {"lambda": random((2, 5), 6), "gamma": random((5, 9), 7)}
     x, step = np.concatenate([part.reshape(-1) for part in theta.values()]), random((55,), 8)
-    evaluate = problem._evaluation(dtype)
+    evaluate = problem.evaluation(dtype)
     eps = 1e-12 if dtype == np.float64 else 1e-5
     value, gradient = evaluate(x)
     np.testing.assert_allclose(value, f.value(model.seen(theta)), rtol=eps)
     h = 1e-5
-    values = [problem._evaluation(np.float64)(x + t * step)[0] for t in (h, -h)]
+    values = [problem.evaluation(np.float64)(x + t * step)[0] for t in (h, -h)]
     np.testing.assert_allclose(gradient @ step, (values[0] - values[1]) / (2 * h), rtol=max(1e-7, eps))
     lam = theta["lambda"].reshape(-1)
     M, m = problem.normal_equations(theta["gamma"])
@@ -117,7 +117,17 @@ def test_the_descent_of_a_quadratic_ends_in_its_minimum() -> None:
     np.testing.assert_allclose(Descent().run(evaluate, np.zeros(12), lambda v: np.linalg.solve(H, v), 1), want)
     assert len(calls) == 2  # a step that is not shortened
     descent = Descent(12)
-    x = descent.run(evaluate, np.zeros(12), lambda v: v, 40)  # a first step a thousand times too long
-    np.testing.assert_allclose(descent.run(evaluate, x, lambda v: v, 60), want, atol=1e-6)
+    x = descent.run(evaluate, np.zeros(12), lambda v: v, 16)  # a first step a thousand times too long
     assert len(descent.pairs) == 12
+    np.testing.assert_allclose(descent.run(evaluate, x, lambda v: v, 60), want, atol=1e-6)
     np.testing.assert_array_equal(Descent().run(evaluate, x, lambda v: -v, 5), x)  # which only leads up
+
+
+def test_the_descent_begins_again_where_its_pairs_mislead() -> None:
+    def evaluate(x: np.ndarray) -> tuple[float, np.ndarray]:
+        return float(x @ x), 2 * x
+
+    descent = Descent()
+    step = np.array([1.0, 0.0])
+    descent.pairs.append((step, 1e-9 * step))  # as if the function were flat, so that steps are far too long
+    np.testing.assert_allclose(descent.run(evaluate, np.array([3.0, 1.0]), lambda v: v / 2, 2), 0, atol=1e-12)
