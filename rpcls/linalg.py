@@ -245,14 +245,22 @@ def triangle(*blocks: Any) -> Any:
     """
     if on_card(blocks[0]):
         return _card().triangle(*blocks)
-    t = blocks[0].shape[0]
-    widths = [block.shape[1] for block in blocks]
-    buffer = np.empty((t, sum(widths)), order="F")
-    start = 0
-    for block, width in zip(blocks, widths, strict=True):
-        buffer[:, start : start + width] = block
-        start += width
+    buffer = fortran_ordered(*blocks)
     return triangle_in_place(buffer) if buffer.size else buffer[: min(buffer.shape)]
+
+
+def fortran_ordered(*blocks: np.ndarray) -> np.ndarray:
+    """[blocks[0] blocks[1] …], copied, float64 and Fortran-ordered; half the time of one assignment."""
+    buffer = np.empty((len(blocks[0]), sum(block.shape[1] for block in blocks)), order="F")
+    for first in range(0, len(buffer), _ROWS):
+        rows, start = slice(first, first + _ROWS), 0
+        for block in blocks:
+            buffer[rows, start : start + block.shape[1]] = block[rows]
+            start += block.shape[1]
+    return buffer
+
+
+_ROWS = 256  # copied at a time, so that the cache holds a line of each
 
 
 def triangle_in_place(buffer: np.ndarray) -> np.ndarray:
@@ -264,51 +272,6 @@ def triangle_in_place(buffer: np.ndarray) -> np.ndarray:
     if info != 0:
         raise RuntimeError(f"LAPACK geqrf returned {info}")
     return np.triu(factored[: min(buffer.shape)])
-
-
-def triangle_with_shift(R: np.ndarray, tau: float) -> np.ndarray:
-    """The triangle of the QR factorisation of [R; τI], R (n, n) upper triangular; 2n³/3 flops."""
-    from scipy.linalg import lapack
-
-    n = len(R)
-    T, _, _, info = lapack.dtpqrt(
-        n, min(n, 32), np.array(R, order="F"), np.asfortranarray(tau * np.eye(n)), overwrite_a=1, overwrite_b=1
-    )
-    if info != 0:
-        raise RuntimeError(f"LAPACK tpqrt returned {info}")
-    return np.triu(T)
-
-
-_WELL_CONDITIONED = 1e-6  # in the 1-norm; some 1e-5 to 1e-4 for matrices without structure, and the square loses twice
-
-
-def eliminated(M: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """R and Z (n, k) with RᵀR = MᵀM and RᵀZ = Mᵀq by Peters and Wilkinson's method [1]_: M = LU, LᵀL = CᵀC, R = CU.
-
-    M is (t, n), t ≥ n. L is well conditioned whatever the scaling and the near dependence of M's columns; None where it
-    is not, or a pivot is zero. Cost 2tn² flops as that of QR, but in products of matrices: half the time.
-
-    References
-    ----------
-    .. [1] G. Peters, J. H. Wilkinson, "The least squares problem and pseudo-inverses", Computer Journal 13, 1970,
-       doi:10.1093/comjnl/13.3.309.
-    """
-    from scipy.linalg import blas, lapack
-
-    n = M.shape[1]
-    L, pivots, info = lapack.dgetrf(np.array(M, order="F"), overwrite_a=1)
-    if info != 0:
-        return None
-    U = np.triu(L[:n])
-    L[:n] = np.tril(L[:n], -1)
-    L[:n][np.diag_indices(n)] = 1.0
-    C = cholesky(blas.dsyrk(1.0, L, trans=1))
-    if C is None:
-        return None
-    if lapack.dtrcon(C)[0] < _WELL_CONDITIONED:
-        return None
-    Z = blas.dtrsm(1.0, C, blas.dgemm(1.0, L, lapack.dlaswp(q, pivots), trans_a=1), trans_a=1)
-    return blas.dtrmm(1.0, C, U, overwrite_b=1), Z
 
 
 def economy_svd(M: Any) -> tuple[Any, np.ndarray, Any]:

@@ -7,15 +7,14 @@ import pytest
 from scipy.linalg import solve_triangular
 
 from rpcls.factor import Factor
+from rpcls.factor.triangles import eliminated, triangle_with_shift
 from rpcls.linalg import (
     condition_number,
-    eliminated,
     exponent_of,
     product,
     spectrum,
     times_power,
     triangle,
-    triangle_with_shift,
 )
 
 

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from .host import SQUARED, Factor
+from .triangles import eliminated
 
-__all__ = ["SQUARED", "Factor"]
+__all__ = ["SQUARED", "Factor", "eliminated"]

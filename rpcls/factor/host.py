@@ -15,8 +15,8 @@ from ..linalg import (
     numerical_rank,
     scaled_cholesky,
     times_power,
-    triangle_with_shift,
 )
+from .triangles import triangle_with_shift
 
 __all__ = ["SQUARED", "SURE", "Factor"]
 

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..factor import SQUARED, Factor
+from ..factor import SQUARED, Factor, eliminated
 from ..kernels import on_card, on_host
 from ..linalg import (
     as_float64,
-    eliminated,
     gram,
     product,
     times_power,
