@@ -23,9 +23,11 @@ __all__ = ["calibrate"]
 
 _COLUMNS = (16, 64, 256, 1000)
 _BYTES = 1 << 27  # of A: more than caches hold
+_SWEPT_BYTES = 1 << 29  # where sweeps are timed: long enough that waking threads does not count
 _SKETCH_ROWS = 1000  # more where columns need more
 _ENTRIES = 5  # of a row of the sparse A
 _SECONDS = 1.0  # for each rate
+_IN_A_ROW = 5  # sweeps of which solvers make many, one after the other
 _PAUSE = 0.1  # in which the threads of an earlier BLAS call stop spinning
 
 
@@ -111,10 +113,10 @@ def _by_columns(n: int, rng: np.random.Generator) -> dict[str, float]:
 def _by_bytes(rng: np.random.Generator) -> dict[str, Any]:
     """Seconds per byte of sweeps over dense rows, and of a sweep over next to nothing."""
     n, S = _COLUMNS[-2], SparseSign().sample(_SKETCH_ROWS, rng=0)
-    A = rng.standard_normal((max(_BYTES // (8 * n), n), n))
+    A = rng.standard_normal((max(_SWEPT_BYTES // (8 * n), n), n))
     source, few, x = source_of(A, A[:, 0].copy()), source_of(A[:n], A[:n, 0].copy()), np.ones(n)
     return {
-        "read": _seconds(lambda _: source.gradient(x)) / A.nbytes,
+        "read": _seconds(lambda _: [source.normal(x[:, None]) for _ in range(_IN_A_ROW)]) / (_IN_A_ROW * A.nbytes),
         "compress": _seconds(lambda _: source.compress(S)) / A.nbytes,
         "sweep": _seconds(lambda _: few.gradient(x)),
     }

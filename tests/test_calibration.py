@@ -23,6 +23,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Few bytes, few columns, no time; and a folder, not there yet, for the table."""
     monkeypatch.setattr(calibration, "_COLUMNS", (4, 8, 10))
     monkeypatch.setattr(calibration, "_BYTES", 1 << 14)
+    monkeypatch.setattr(calibration, "_SWEPT_BYTES", 1 << 14)
     monkeypatch.setattr(calibration, "_SKETCH_ROWS", 16)
     for name in ("_SECONDS", "_PAUSE"):
         monkeypatch.setattr(calibration, name, 0.0)

@@ -14,7 +14,7 @@ _ROWS = 4  # that are worked on together
 _STEP = 8  # columns likewise
 _RUN = 64  # rows that are added up before the total is touched
 _AHEAD_BYTES = 16384  # how far ahead memory is asked for,
-_SHORT_BYTES = 1024  # where rows are so short that the hardware does not see where four at a time lead
+_SHORT_BYTES = 2048  # where rows are so short that the hardware does not see where four at a time lead
 
 
 @njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz"})
