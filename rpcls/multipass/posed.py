@@ -31,7 +31,7 @@ __all__ = ["Posed", "extreme", "factored", "start"]
 
 FINE = 2  # backward error, in rounding units, that is as good as any
 NEAR = 10  # and one that will do where refinement gains no more
-_MANY = 512  # columns from which the QR factorisation of the sketch costs more than a few sweeps
+_MANY = 128  # columns from which the QR factorisation of the sketch is dear beside a sweep
 _ELIMINATED = 1e13  # condition number up to which elimination has digits to spare
 _LOST = 1000  # rounding units: what Aᵀr has in directions that A lacks to its numerical rank stays well below
 
