@@ -336,7 +336,7 @@ def test_extra_refinement_gives_forward_accuracy(load: Any) -> None:
                 gains[p.name].append(ratios[0]["forward"] / ratios[1]["forward"])
                 assert solutions[0].sweeps < solutions[1].sweeps
     assert all(np.median(gain) > 1 for gain in gains.values()), gains
-    assert np.exp(np.mean(np.log(list(gains.values())))) > 3
+    assert np.exp(np.mean(np.log(list(gains.values())))) > 2  # "standard" refines once itself
 
 
 # -- when a sketch fails ----------------------------------------------------------------------------------------------

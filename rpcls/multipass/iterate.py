@@ -114,6 +114,8 @@ def staged(
         error, size = posed.backward_error(factor, x, h, bound=stage == 0), np.linalg.norm(h, axis=0)
         known = posed.size(factor, factor.half(h)) <= posed.size(factor, x) / 2
         fine = (error <= FINE * unit) & (known | (size > previous / 10))
+        if stage == 1:  # what stage 0 leaves in ‖A(x − x*)‖ may be ten times what QR does
+            fine &= size <= posed.floor
         if enough is not None:
             fine |= enough(x, h, posed.slope)
         stuck = (error > before / 2) & (size > previous / 2)
