@@ -115,7 +115,7 @@ def staged(
         known = posed.size(factor, factor.half(h)) <= posed.size(factor, x) / 2
         fine = (error <= FINE * unit) & (known | (size > previous / 10))
         if stage == 1:  # what stage 0 leaves in ‖A(x − x*)‖ may be ten times what QR does
-            fine &= size <= posed.floor
+            fine &= size <= 10 * posed.floor
         if enough is not None:
             fine |= enough(x, h, posed.slope)
         stuck = (error > before / 2) & (size > previous / 2)
