@@ -65,7 +65,8 @@ def test_rates_are_seconds_by_amount_of_work(monkeypatch: pytest.MonkeyPatch) ->
         assert found.blas3[position] == (n, pytest.approx(1 / (2 * m * n * (n + 1))))
         assert found.direct[position] == (n, pytest.approx(1 / (2 * m * n**2)))
         assert found.factor[position] == (n, pytest.approx(1 / (2 * max(4 * n, 16) * n**2)))
-    assert found.read == found.compress == pytest.approx(1 / ((1 << 14) // 64 * 64)) and found.sweep == 1
+    assert found.compress == pytest.approx(1 / ((1 << 14) // 64 * 64)) and found.sweep == 1
+    assert found.read == pytest.approx(found.compress / calibration._IN_A_ROW)
     assert found.entry == found.compress_entry == pytest.approx(1 / ((1 << 14) // 80 * 5))
 
 
