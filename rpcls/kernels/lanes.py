@@ -21,7 +21,7 @@ _SPARE_BYTES = 16 << 20  # what the accumulators of all lanes but the first may 
 _GROUP_BYTES = 4096  # bytes of a row in one group: a memory page, below which prefetching suffers
 _PANEL_BYTES = 512 << 10  # bytes of a panel: its tiles, one at a time, are a fraction of the second-level cache
 _LANE_ROWS = 1 << 15  # rows of a lane at least: a task costs some tens of microseconds beside its rows
-_TASKS = 8  # cut columns finer when there would be fewer tasks
+TASKS = 8  # cut columns finer when there would be fewer tasks
 
 
 def count_workers(workers: int | None) -> int:
@@ -99,7 +99,13 @@ class Tiles(NamedTuple):
 
 
 def column_groups(
-    n: int, itemsize: int, lanes: int, wide_bytes: int, narrow_bytes: int, group_bytes: int | None = None
+    n: int,
+    itemsize: int,
+    lanes: int,
+    wide_bytes: int,
+    narrow_bytes: int,
+    group_bytes: int | None = None,
+    tasks: int = TASKS,
 ) -> list[Tiles]:
     """Cut n columns into groups of tiles.
 
@@ -114,7 +120,7 @@ def column_groups(
         starts.append(max(0, min(begin, n - thin)))
         widths.append(thin)
     per_group = max(1, (group_bytes or _GROUP_BYTES) // wide_bytes)
-    while per_group > 2 and lanes * -(-wide_tiles // per_group) < _TASKS:
+    while per_group > 2 and lanes * -(-wide_tiles // per_group) < tasks:
         per_group //= 2
     groups = max(1, -(-wide_tiles // per_group))
     edges = np.linspace(0, wide_tiles, groups + 1).astype(int)

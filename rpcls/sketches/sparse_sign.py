@@ -68,7 +68,7 @@ class _SignBlocks(SketchFamily):
                 panel, side, code, out, out_side, sums, totals,
             )  # fmt: skip
 
-        cut = tiled.Cut(A, S.sketch_size)
+        cut = tiled.Cut(A, S.sketch_size, tasks=_WHOLE_ROW_TASKS if nnz == 1 else lanes.TASKS)
         return tiled.sweep(cut, A, b, weight, 1 / np.sqrt(nnz), workers, kernel, whole_rows=nnz == 1)
 
     def sweep_csr(
@@ -113,6 +113,7 @@ def _put_together(out: np.ndarray, side: np.ndarray, sums: np.ndarray, totals: n
     )  # fmt: skip
 
 
+_WHOLE_ROW_TASKS = 4  # rows that go from memory to where they belong arrive faster whole than in parts
 _NEAREST_BYTES = 1 << 14  # of a column of SA, up to which taking A by columns is faster than transposing it
 _PANEL_ROWS = 4096
 

@@ -23,12 +23,21 @@ class Cut:
         d.
     group_bytes : int, optional
         Bytes of a row in one group of columns.
+    tasks : int
+        Groups are made narrower while there would be fewer than that.
     lane_rows : int, default 1
         Lanes begin at multiples of this many rows, counted from row `start` of the whole problem.
     """
 
     def __init__(
-        self, A: np.ndarray, sketch_size: int, *, group_bytes: int | None = None, lane_rows: int = 1, start: int = 0
+        self,
+        A: np.ndarray,
+        sketch_size: int,
+        *,
+        group_bytes: int | None = None,
+        tasks: int = lanes.TASKS,
+        lane_rows: int = 1,
+        start: int = 0,
     ) -> None:
         from ..kernels.cpu import simd
 
@@ -41,7 +50,9 @@ class Cut:
             inner = {-(-(start + a) // lane_rows) * lane_rows - start for a, _ in self.rows[1:]}
             edges = [0, *sorted(edge for edge in inner if 0 < edge < m), m]
             self.rows = list(itertools.pairwise(edges))
-        self.groups = lanes.column_groups(n, item, len(self.rows), simd.WIDE_BYTES, simd.NARROW_BYTES, group_bytes)
+        self.groups = lanes.column_groups(
+            n, item, len(self.rows), simd.WIDE_BYTES, simd.NARROW_BYTES, group_bytes, tasks
+        )
 
 
 def panel_rows(group: lanes.Tiles, dtype: np.dtype) -> int:
