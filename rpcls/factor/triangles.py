@@ -29,7 +29,7 @@ def eliminated(M: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray] | 
     """R and Z (n, k) with RᵀR = MᵀM and RᵀZ = Mᵀq by Peters and Wilkinson's method [1]_: M = LU, LᵀL = CᵀC, R = CU.
 
     M is (t, n), t ≥ n. L is well conditioned whatever the scaling and the near dependence of M's columns; None where it
-    is not, or a pivot is zero. Cost 2tn² flops as that of QR, but in products of matrices: half the time.
+    is not, or a pivot is zero. Cost 2tn² flops as that of QR, but in products of matrices.
 
     References
     ----------

@@ -257,7 +257,7 @@ def _by_cholesky(SA: Any, Sb: np.ndarray, ridge: float, tolerance: float) -> tup
 
 
 def _by_elimination(M: np.ndarray, q: np.ndarray, tolerance: float) -> tuple[Factor, np.ndarray] | None:
-    """`factored` in half the time of the QR factorisation; None where it has no digits to spare."""
+    """`factored` faster than by QR; None where that has no digits to spare."""
     found = eliminated(M, q)
     if found is None:
         return None

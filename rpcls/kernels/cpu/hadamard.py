@@ -18,7 +18,7 @@ from .simd import NARROW_BYTES, WIDE_BYTES, axpy_narrow, axpy_wide, butterfly_na
 _TAG = np.uint64(4)  # rpcls.random.STREAM_TAGS["hadamard"]
 _0, _1, _7 = np.uint64(0), np.uint64(1), np.uint64(7)
 
-_aligned, _gather, _stage, _stage_rhs = _panel.aligned, _panel.gather, _panel.stage, _panel.stage_rhs
+_stage_rows = _panel.stage_rows
 
 
 @njit(nogil=True, cache=True)
@@ -125,9 +125,8 @@ def sweep(
 ):  # fmt: skip
     """One task of a fused sweep, as in `sparse_sign.sweep`; panel and side hold q rows."""
     k, d = b.shape[1], len(low)
-    scale, one, rhs = np.empty(q), np.empty(q), np.empty((k, q))
     own, whole = np.empty(q), np.empty(d)
-    partial, unused = _aligned(len(sums)), np.zeros_like(totals)
+    kept = totals if len(out_side) else np.zeros_like(totals)
     side_tiles = k // (NARROW_BYTES // side.itemsize) + 1
     while first < stop:
         index = np.int64(start) + first
@@ -135,16 +134,7 @@ def sweep(
         rows = min(q - skipped, stop - first)
         signs(key, index, own[:rows])
         block_signs(key, block, high, shared, whole)
-        _stage_rhs(
-            b, weight, first, rows, scale_a, scale_b, q, scale, one, rhs, side, totals if len(out_side) else unused
-        )  # fmt: skip
-        partial[:] = 0.0
-        if stride:
-            _stage(x, first * stride, stride, rows, starts, wide, q, panel, scale, one, rhs, partial)
-        else:
-            _gather(A, first, rows, starts, wide, q, panel)
-            _stage(panel, 0, 0, rows, starts, wide, q, panel, scale, one, rhs, partial)
-        sums += partial
+        _stage_rows(x, A, stride, b, weight, first, rows, starts, wide, scale_a, scale_b, q, panel, side, sums, kept)
         _place(panel, len(starts), wide, q, rows, skipped, own)
         _add_rows(panel, len(starts), wide, q, low, whole, out)
         if len(out_side):

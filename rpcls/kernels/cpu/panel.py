@@ -178,24 +178,34 @@ def stage_rhs(b, weight, first, rows, scale_a, scale_b, capacity, scale, one, rh
 
 
 @njit(nogil=True, cache=True)
+def stage_rows(
+    x, A, stride, b, weight, first, rows, starts, wide, scale_a, scale_b, capacity, panel, side, sums, totals
+):  # fmt: skip
+    """Rows first, first + 1, … into the panel, their [b, 1] into the side panel, and their sums added to sums, totals.
+
+    x is A's memory with rows `stride` apart; stride 0 means that A (two-dimensional, any layout) is gathered.
+    """
+    scale, one, rhs = np.empty(capacity), np.empty(capacity), np.empty((b.shape[1], capacity))
+    partial = aligned(len(sums))
+    partial[:] = 0.0
+    stage_rhs(b, weight, first, rows, scale_a, scale_b, capacity, scale, one, rhs, side, totals)
+    if stride:
+        stage(x, first * stride, stride, rows, starts, wide, capacity, panel, scale, one, rhs, partial)
+    else:
+        gather(A, first, rows, starts, wide, capacity, panel)
+        stage(panel, 0, 0, rows, starts, wide, capacity, panel, scale, one, rhs, partial)
+    sums += partial
+
+
+@njit(nogil=True, cache=True)
 def sweep(
     x, A, stride, b, weight, first, stop, starts, wide, scale_a, scale_b, panel, side, capacity, out_side, sums, totals
 ):
     """One task of a sweep for the sums alone: rows first..stop, `capacity` at a time; the rest as in sparse_sign."""
-    k = b.shape[1]
-    scale, one, rhs = np.empty(capacity), np.empty(capacity), np.empty((k, capacity))
-    partial, unused = aligned(len(sums)), np.zeros_like(totals)
+    kept = totals if len(out_side) else np.zeros_like(totals)
     while first < stop:
         rows = min(capacity, stop - first)
-        stage_rhs(
-            b, weight, first, rows, scale_a, scale_b, capacity, scale, one, rhs, side,
-            totals if len(out_side) else unused,
-        )  # fmt: skip
-        partial[:] = 0.0
-        if stride:
-            stage(x, first * stride, stride, rows, starts, wide, capacity, panel, scale, one, rhs, partial)
-        else:
-            gather(A, first, rows, starts, wide, capacity, panel)
-            stage(panel, 0, 0, rows, starts, wide, capacity, panel, scale, one, rhs, partial)
-        sums += partial
+        stage_rows(
+            x, A, stride, b, weight, first, rows, starts, wide, scale_a, scale_b, capacity, panel, side, sums, kept
+        )
         first += rows

@@ -308,7 +308,7 @@ def _butterfly(tile_bytes):
 
 
 fetch_line = _fetch(LINE_BYTES, 2)  # into the second-level cache
-fetch_wide, fetch_narrow = _fetch(WIDE_BYTES, 3), _fetch(NARROW_BYTES, 3)  # into the first
+fetch_wide = _fetch(WIDE_BYTES, 3)  # into the first
 fetch_wide_once, fetch_narrow_once = _fetch(WIDE_BYTES, 0), _fetch(NARROW_BYTES, 0)  # likewise, to be forgotten then
 axpy_wide, axpy_narrow = _axpy(WIDE_BYTES), _axpy(NARROW_BYTES)
 scale_wide, scale_narrow = _scale(WIDE_BYTES), _scale(NARROW_BYTES)

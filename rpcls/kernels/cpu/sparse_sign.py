@@ -36,8 +36,7 @@ _NEAR_BYTES = 1 << 20  # of a tile of SA: what the second-level cache holds
 _SOON = 4  # rows after which targets further away than the nearest cache are needed
 _0, _1, _31 = np.uint64(0), np.uint64(1), np.uint64(31)
 
-_aligned, _gather, _stage, _stage_rhs = _panel.aligned, _panel.gather, _panel.stage, _panel.stage_rhs
-_ahead = _panel.ahead
+_aligned, _ahead, _stage_rows = _panel.aligned, _panel.ahead, _panel.stage_rows
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -182,35 +181,25 @@ def sweep(
     """
     k, nnz, d = b.shape[1], len(edges) - 1, edges[-1]
     capacity = code.shape[1]
-    scale, one, rhs = np.empty(capacity), np.empty(capacity), np.empty((k, capacity))
-    partial = _aligned(len(sums))
     direct = stride > 0 and k == 1 and nnz == 1 and len(weight) == 0 and scale_a == 1.0
-    unused = np.zeros_like(totals)
+    one, rhs, partial = np.ones(capacity), np.empty(capacity), _aligned(len(sums))
+    kept = totals if len(out_side) else np.zeros_like(totals)
     in_one = stride == starts[-1] - starts[0] + (WIDE_BYTES if len(starts) == wide else NARROW_BYTES) // x.itemsize
     line = LINE_BYTES // x.itemsize if in_one else 0
     side_tiles = k // (NARROW_BYTES // side.itemsize) + 1
-    one[:] = 1.0
     while first < stop:
         rows = min(capacity, stop - first)
         codes(key, start + first, rows, edges, code)
         if direct:
-            _take(b, first, rows, scale_b, rhs[0], totals if len(out_side) else unused)
+            _take(b, first, rows, scale_b, rhs, kept)
             partial[:] = 0.0
-            _add_rows(x, first * stride, stride, rows, starts, wide, one, rhs[0], code[0], out, out_side, partial)
+            _add_rows(x, first * stride, stride, rows, starts, wide, one, rhs, code[0], out, out_side, partial)
             sums += partial
             first += rows
             continue
-        _stage_rhs(
-            b, weight, first, rows, scale_a, scale_b, capacity, scale, one, rhs, side,
-            totals if len(out_side) else unused,
-        )  # fmt: skip
-        partial[:] = 0.0
-        if stride:
-            _stage(x, first * stride, stride, rows, starts, wide, capacity, panel, scale, one, rhs, partial)
-        else:
-            _gather(A, first, rows, starts, wide, capacity, panel)
-            _stage(panel, 0, 0, rows, starts, wide, capacity, panel, scale, one, rhs, partial)
-        sums += partial
+        _stage_rows(
+            x, A, stride, b, weight, first, rows, starts, wide, scale_a, scale_b, capacity, panel, side, sums, kept
+        )
         later = (first + rows) * stride
         _scatter(panel, len(starts), wide, capacity, rows, nnz, d, nnz == 1, code, out, x, later, line)
         if len(out_side):
