@@ -115,7 +115,7 @@ def test_nothing_is_densified() -> None:
     rpcls.compress(A, b, S)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 20e6  # the dense matrix has 640 MB, SA 1.6
+    assert peak < 32e6  # the dense matrix has 640 MB, SA 1.6, and the accumulators of lanes may take 25
 
 
 def test_row_blocks_may_be_sparse() -> None:

@@ -17,10 +17,11 @@ from ..errors import InvalidTypeError, InvalidValueError
 
 T = TypeVar("T")
 
-_SPARE_BYTES = 16 << 20  # what the accumulators of all lanes but the first may take
+_SPARE_BYTES = 24 << 20  # what the accumulators of all lanes but the first may take
 _GROUP_BYTES = 4096  # bytes of a row in one group: a memory page, below which prefetching suffers
 _PANEL_BYTES = 512 << 10  # bytes of a panel: its tiles, one at a time, are a fraction of the second-level cache
-_LANE_ROWS = 1 << 15  # rows of a lane at least: a task costs some tens of microseconds beside its rows
+_LANE_ROWS = 1 << 15  # rows of a lane at least: a task costs some tens of microseconds beside its rows …
+_LANE_BYTES = 24 << 20  # … unless they are as much as that
 TASKS = 8  # cut columns finer when there would be fewer tasks
 
 
@@ -66,20 +67,21 @@ def add_up(results: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
     return first
 
 
-def aligned(size: int, dtype: Any) -> np.ndarray:
-    """Zeros that begin on a cache line: unaligned vectors cost two accesses each."""
+def aligned(size: int, dtype: Any, allocate: Callable[..., np.ndarray] = np.zeros) -> np.ndarray:
+    """An array that begins on a cache line: unaligned vectors cost two accesses each."""
     dtype = np.dtype(dtype)
-    raw = np.zeros(size * dtype.itemsize + 64, np.uint8)
+    raw = allocate(size * dtype.itemsize + 64, np.uint8)
     skip = -raw.ctypes.data % 64
     return raw[skip : skip + size * dtype.itemsize].view(dtype)
 
 
-def row_cuts(m: int, sketch_size: int, sketch_bytes: int, least: int = 1) -> list[tuple[int, int]]:
+def row_cuts(m: int, row_bytes: int, sketch_size: int, sketch_bytes: int, least: int = 1) -> list[tuple[int, int]]:
     """Row intervals of the lanes: as many as help (at most 64), within the memory that may be spent on them.
 
     A power of two, so that any small power of two of workers finishes together. `least` lanes are worth their memory.
     """
-    most = min(64, max(least, 1 + _SPARE_BYTES // max(1, sketch_bytes)), m // max(_LANE_ROWS, 4 * sketch_size))
+    rows = max(4 * sketch_size, min(_LANE_ROWS, _LANE_BYTES // max(1, row_bytes)))
+    most = min(64, max(least, 1 + _SPARE_BYTES // max(1, sketch_bytes)), m // rows)
     lanes = 1 << max(1, most).bit_length() - 1
     edges = np.linspace(0, m, lanes + 1).astype(np.int64)
     return [(int(a), int(b)) for a, b in itertools.pairwise(edges)]

@@ -61,15 +61,18 @@ class _SignBlocks(SketchFamily):
         if nnz == 1 and A.flags.f_contiguous and A.shape[1] > 1 and column_bytes <= _NEAREST_BYTES:
             return _by_column(S, A, b, weight, start, workers, scale, edges)
 
-        def kernel(x, A, stride, b, weights, cut: tuple[int, int], group, panel, side, out, out_side, sums, totals):
+        whole_rows = nnz == 1
+        cut = tiled.Cut(A, S.sketch_size, tasks=_WHOLE_ROW_TASKS if whole_rows else lanes.TASKS)
+        apart = cut.columns if whole_rows else 0
+
+        def kernel(x, A, stride, b, weights, rows: tuple[int, int], group, panel, side, out, out_side, sums, totals):
             code = np.empty((-(-nnz // 4) * 4, tiled.panel_rows(group, A.dtype)), np.uint32)
             sparse_sign.sweep(
-                x, A, stride, b, weights, *cut, start, key, edges, group.starts, group.wide, *scale,
-                panel, side, code, out, out_side, sums, totals,
+                x, A, stride, b, weights, *rows, start, key, edges, group.starts, group.wide, *scale,
+                panel, side, code, out, apart, out_side, sums, totals,
             )  # fmt: skip
 
-        cut = tiled.Cut(A, S.sketch_size, tasks=_WHOLE_ROW_TASKS if nnz == 1 else lanes.TASKS)
-        return tiled.sweep(cut, A, b, weight, 1 / np.sqrt(nnz), workers, kernel, whole_rows=nnz == 1)
+        return tiled.sweep(cut, A, b, weight, 1 / np.sqrt(nnz), workers, kernel, whole_rows=whole_rows)
 
     def sweep_csr(
         self,
@@ -97,7 +100,7 @@ class _SignBlocks(SketchFamily):
             )  # fmt: skip
             return out, out_side, sums, totals
 
-        cuts = lanes.row_cuts(m, d, n * d * A.dtype.itemsize, least=2)
+        cuts = lanes.row_cuts(m, A.data.nbytes // max(1, m), d, n * d * A.dtype.itemsize, least=2)
         out, side, sums, totals = lanes.add_up(lanes.run(task, cuts, workers))
         return _put_together(out, side, sums, totals, nnz)
 
@@ -144,7 +147,7 @@ def _by_column(
         )  # fmt: skip
         return out, side, sums, totals
 
-    cuts = lanes.row_cuts(m, d, n * d * dtype.itemsize)
+    cuts = lanes.row_cuts(m, n * dtype.itemsize, d, n * d * dtype.itemsize)
     out, side, sums, totals = lanes.add_up(lanes.run(task, cuts, workers))
     out, side = (part.transpose(1, 0, 2).reshape(d, -1) for part in (out, side))
     return _put_together(out[:, :n], side[:, : k + 1], sums, totals, 1)

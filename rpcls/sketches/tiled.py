@@ -45,7 +45,7 @@ class Cut:
         item = A.dtype.itemsize
         self.d = sketch_size
         self.narrow = simd.NARROW_BYTES // item
-        self.rows = lanes.row_cuts(m, sketch_size, n * sketch_size * item)
+        self.rows = lanes.row_cuts(m, n * item, sketch_size, n * sketch_size * item)
         if lane_rows > 1:
             inner = {-(-(start + a) // lane_rows) * lane_rows - start for a, _ in self.rows[1:]}
             edges = [0, *sorted(edge for edge in inner if 0 < edge < m), m]
@@ -53,6 +53,7 @@ class Cut:
         self.groups = lanes.column_groups(
             n, item, len(self.rows), simd.WIDE_BYTES, simd.NARROW_BYTES, group_bytes, tasks
         )
+        self.columns = sum(group.columns for group in self.groups)
 
 
 def panel_rows(group: lanes.Tiles, dtype: np.dtype) -> int:
@@ -91,38 +92,50 @@ def sweep(
     side_width = (k // cut.narrow + 1) * cut.narrow
 
     # one allocation for all accumulators: large enough to get huge pages, whose first touch costs less
-    ends = np.cumsum([group.columns * d for group in cut.groups for _ in cut.rows])
-    outs = np.split(lanes.aligned(int(ends[-1]), dtype), ends[:-1])
+    room = lanes.aligned(len(cut.rows) * d * cut.columns, dtype).reshape(len(cut.rows), -1)
+    ends = np.cumsum([group.columns for group in cut.groups])
 
-    def task(out: np.ndarray, rows: tuple[int, int], group: lanes.Tiles, first_group: bool) -> tuple[np.ndarray, ...]:
+    def task(lane: int, g: int) -> tuple[np.ndarray, ...]:
+        group = cut.groups[g]
+        begin, end = ends[g] - group.columns, ends[g]
+        out = room[lane, begin:] if whole_rows else room[lane, begin * d : end * d]
         capacity = rows_of_panel or panel_rows(group, dtype)
-        out_side = lanes.aligned(side_width * d if first_group else 0, dtype)
+        out_side = lanes.aligned(side_width * d if g == 0 else 0, dtype)
         sums, totals = np.zeros(group.columns * (2 + k)), np.zeros(2 * k + 1)
-        panel, side = lanes.aligned(group.columns * capacity, dtype), lanes.aligned(side_width * capacity, dtype)
-        kernel(x, A, stride, b, weights, rows, group, panel, side, out, out_side, sums, totals)
-        return out, out_side, sums, totals
+        panel = lanes.aligned(group.columns * capacity, dtype, np.empty)
+        side = lanes.aligned(side_width * capacity, dtype)
+        kernel(x, A, stride, b, weights, cut.rows[lane], group, panel, side, out, out_side, sums, totals)
+        return out_side, sums, totals
 
-    tasks = [(rows, group, group is cut.groups[0]) for group in cut.groups for rows in cut.rows]
-    results = lanes.run(task, [(out, *rest) for out, rest in zip(outs, tasks, strict=True)], workers)
+    tasks = [(lane, g) for g in range(len(cut.groups)) for lane in range(len(cut.rows))]
+    results = lanes.run(task, tasks, workers)
 
-    SA, A1, AA, Atb = np.empty((d, n), dtype), np.empty(n), np.empty(n), np.empty((n, k))
+    in_place = whole_rows and factor == 1.0 and len(cut.rows) == 1 and cut.columns == n
+    SA = room.reshape(d, n) if in_place else np.empty((d, n), dtype)
+    A1, AA, Atb = np.empty(n), np.empty(n), np.empty((n, k))
     scale = dtype.type(factor)
-    count = len(cut.rows)
-    firsts = [lanes.add_up(results[g * count : (g + 1) * count]) for g in range(len(cut.groups))]
-    for group, (out, _, sums, _) in zip(cut.groups, firsts, strict=True):
+
+    def put_together(g: int) -> tuple[np.ndarray, ...]:
+        group, begin = cut.groups[g], ends[g] - cut.groups[g].columns
+        out_side, sums, totals = lanes.add_up(results[g * len(cut.rows) : (g + 1) * len(cut.rows)])
+        if whole_rows:
+            outs = room.reshape(-1, d, cut.columns)[:, :, begin : ends[g]]
+        else:
+            outs = room[:, begin * d : ends[g] * d]
+        (out,) = lanes.add_up([(part,) for part in outs])
         before = 0
         for begin, width in zip(group.starts, group.widths, strict=True):
             here = slice(begin, min(begin + width, n))
             used = here.stop - begin
-            if whole_rows:
-                tile = out.reshape(d, -1)[:, before : before + used]
-            else:
-                tile = out[before * d : (before + width) * d].reshape(d, width)[:, :used]
-            np.multiply(tile, scale, out=SA[:, here])
-            parts = sums[before * (2 + k) : (before + width) * (2 + k)].reshape(2 + k, width)[:, :used]
-            A1[here], AA[here], Atb[here] = parts[0], parts[1], parts[2:].T
+            if not in_place:
+                tile = out[:, before:] if whole_rows else out[before * d : (before + width) * d].reshape(d, width)
+                np.multiply(tile[:, :used], scale, out=SA[:, here])
+            exact = sums[before * (2 + k) : (before + width) * (2 + k)].reshape(2 + k, width)[:, :used]
+            A1[here], AA[here], Atb[here] = exact[0], exact[1], exact[2:].T
             before += width
-    _, out_side, _, totals = firsts[0]
+        return out_side, totals
+
+    out_side, totals = lanes.run(put_together, [(g,) for g in range(len(cut.groups))], workers)[0]
     side = out_side.reshape(-1, d, cut.narrow).transpose(1, 0, 2).reshape(d, side_width)[:, : k + 1] * scale
     b1, bb, total = totals[:k], totals[k : 2 * k], float(totals[2 * k])
     return Sums(SA, side[:, :k], side[:, k].astype(np.float64), Atb, A1, AA, b1, bb, total)

@@ -33,7 +33,7 @@ def residual(source: Source, X: np.ndarray, *, rhs: bool) -> tuple[np.ndarray, n
         if k > _FEW and isinstance(rows.A, np.ndarray):
             cuts, workers = [(0, rows.count)], 1  # BLAS has threads of its own
         else:
-            cuts, workers = lanes.row_cuts(rows.count, 1, out.nbytes), source.workers
+            cuts, workers = lanes.row_cuts(rows.count, _row_bytes(rows), 1, out.nbytes), source.workers
         b = rows.b if rhs else np.empty((0, k), rows.b.dtype)
         means = means_of(source, k, rhs)
         parts = lanes.run(
@@ -172,7 +172,7 @@ def _add_gram_of_panels(
         kernel.gram(rows.A, b, root, shift, triangle, first, stop, part)
         return (part,)
 
-    (sums,) = lanes.add_up(lanes.run(task, lanes.row_cuts(rows.count, n, 8 * N * N), workers))
+    (sums,) = lanes.add_up(lanes.run(task, lanes.row_cuts(rows.count, _row_bytes(rows), n, 8 * N * N), workers))
     total += sums[:n, :n]
     Wtb += sums[:n, p : p + k]
 
@@ -190,7 +190,7 @@ def _add_sparse_gram(rows: Rows, means: Any, total: np.ndarray, Atb: np.ndarray,
         csr.gram(A.data, A.indices, A.indptr, b, weight, first, stop, *parts)
         return parts
 
-    G, gb, sums = lanes.add_up(lanes.run(task, lanes.row_cuts(rows.count, n, 8 * n * n), workers))
+    G, gb, sums = lanes.add_up(lanes.run(task, lanes.row_cuts(rows.count, _row_bytes(rows), n, 8 * n * n), workers))
     if means is not None:
         w = np.ones(rows.count) if rows.weight is None else rows.weight
         a_mean, b_mean = means
@@ -202,6 +202,12 @@ def _add_sparse_gram(rows: Rows, means: Any, total: np.ndarray, Atb: np.ndarray,
         gb += np.multiply.outer(a_mean, w.sum() * b_mean - w @ rows.b) - np.multiply.outer(sums, b_mean)
     total += G.T
     Atb += gb
+
+
+def _row_bytes(rows: Rows) -> int:
+    """Bytes of what is stored of a row of A, on average."""
+    A = rows.A if isinstance(rows.A, np.ndarray) else rows.A.data
+    return A.nbytes // max(1, rows.count)
 
 
 def _find_non_finite(source: Source) -> None:

@@ -75,18 +75,18 @@ def _entry(code, out):
 
 
 @njit(nogil=True, cache=True)
-def _scatter(panel, tiles, wide, capacity, rows, nnz, d, whole, code, out, x, later, step_later):
+def _scatter(panel, tiles, wide, capacity, rows, nnz, d, apart, code, out, x, later, step_later):
     """out += S·panel, four blocks of rows at a time: enough to be worth loading a row for, few enough to stay in the
-    cache. out is (d, columns) if whole, else (tile, d, width). Meanwhile x is asked for from `later` on, in steps of
-    step_later, a wide tile's worth of lines for each that is added: the rows of the next panel."""
+    cache. out holds rows `apart` entries apart, or is (tile, d, width) if apart is 0. Meanwhile x is asked for from
+    `later` on, in steps of step_later, a wide tile's worth of lines for each that is added: the rows of the next panel.
+    """
     broad, thin = WIDE_BYTES // panel.itemsize, NARROW_BYTES // panel.itemsize
-    columns = broad * wide + thin * (tiles - wide)
     drawn, step = code.reshape(-1), code.shape[1]
     far = d * WIDE_BYTES > _NEAR_BYTES
     before = 0
     for t in range(tiles):
         width = broad if t < wide else thin
-        source, to, pitch = before * capacity, before if whole else before * d, columns if whole else width
+        source, to, pitch = before * capacity, before if apart else before * d, apart if apart else width
         for z in range(0, nnz - nnz % 4, 4):
             if t < wide and far:
                 for i in range(rows):
@@ -128,19 +128,18 @@ def _take(b, first, rows, scale_b, rhs, totals):
 
 
 @njit(nogil=True, cache=True)
-def _add_rows(x, origin, stride, rows, starts, wide, one, rhs, code, out, out_side, sums):
+def _add_rows(x, origin, stride, rows, starts, wide, one, rhs, code, out, apart, out_side, sums):
     """Staging and scattering in one for ζ = 1, one right-hand side and no factors: each row goes from memory to where
-    it belongs in out (d, columns), and into the sums from the nearest cache, as in `panel.stage`."""
+    it belongs in out, whose rows are `apart` entries apart, and into the sums from the nearest cache, as in `panel.stage`."""
     broad, thin = WIDE_BYTES // x.itemsize, NARROW_BYTES // x.itemsize
     later = _ahead(starts, wide, stride, x.itemsize)
-    pitch = broad * wide + thin * (len(starts) - wide)
     full = rows - rows % RUN
     first = 0
     while first < rows:
         run = RUN if first < full else 1
         for i in range(first, first + run):
             row, factor = _entry(code[i], out)
-            source, to = origin + i * stride, row * pitch
+            source, to = origin + i * stride, row * apart
             if len(out_side):
                 add_pair(out_side, row * thin, factor, rhs, one, i)
             for t in range(wide):
@@ -170,18 +169,19 @@ def _add_rows(x, origin, stride, rows, starts, wide, one, rhs, code, out, out_si
 @njit(nogil=True, cache=True)
 def sweep(
     x, A, stride, b, weight, first, stop, start, key, edges, starts, wide, scale_a, scale_b, panel, side, code,
-    out, out_side, sums, totals,
+    out, apart, out_side, sums, totals,
 ):  # fmt: skip
     """One task of a fused sweep: rows first..stop of the problem, the tiles of columns that begin at `starts`.
 
     x is A's memory with rows `stride` apart; stride 0 means that A (two-dimensional, any layout) is gathered. Row 0
     of A is row `start` of the whole problem, column `start` of S. With out_side empty, b only enters the sums.
-    Adds to out (tile, d, width) or, for ζ = 1, (d, columns): blocks of S stay in the cache, whole rows arrive faster.
+    Adds to out, whose rows are `apart` entries apart, or if apart is 0 to (tile, d, width): the rows of blocks of S
+    stay in the cache, while whole rows arrive faster.
     Adds to out_side (narrow tile of [b, 1], d, width), sums (tile, 2 + k, width), totals.
     """
     k, nnz, d = b.shape[1], len(edges) - 1, edges[-1]
     capacity = code.shape[1]
-    direct = stride > 0 and k == 1 and nnz == 1 and len(weight) == 0 and scale_a == 1.0
+    direct = stride > 0 and apart > 0 and k == 1 and nnz == 1 and len(weight) == 0 and scale_a == 1.0
     one, rhs, partial = np.ones(capacity), np.empty(capacity), _aligned(len(sums))
     kept = totals if len(out_side) else np.zeros_like(totals)
     in_one = stride == starts[-1] - starts[0] + (WIDE_BYTES if len(starts) == wide else NARROW_BYTES) // x.itemsize
@@ -193,7 +193,7 @@ def sweep(
         if direct:
             _take(b, first, rows, scale_b, rhs, kept)
             partial[:] = 0.0
-            _add_rows(x, first * stride, stride, rows, starts, wide, one, rhs, code[0], out, out_side, partial)
+            _add_rows(x, first * stride, stride, rows, starts, wide, one, rhs, code[0], out, apart, out_side, partial)
             sums += partial
             first += rows
             continue
@@ -201,7 +201,7 @@ def sweep(
             x, A, stride, b, weight, first, rows, starts, wide, scale_a, scale_b, capacity, panel, side, sums, kept
         )
         later = (first + rows) * stride
-        _scatter(panel, len(starts), wide, capacity, rows, nnz, d, nnz == 1, code, out, x, later, line)
+        _scatter(panel, len(starts), wide, capacity, rows, nnz, d, apart, code, out, x, later, line)
         if len(out_side):
-            _scatter(side, side_tiles, 0, capacity, rows, nnz, d, False, code, out_side, x, 0, 0)
+            _scatter(side, side_tiles, 0, capacity, rows, nnz, d, 0, code, out_side, x, 0, 0)
         first += rows
