@@ -195,7 +195,7 @@ def test_row_cuts_cover_all_rows_once(m: int, d: int, n: int) -> None:
     cuts = lanes.row_cuts(m, n * 8, d, n * d * 8)
     assert cuts[0][0] == 0 and cuts[-1][1] == m
     assert all(a[1] == b[0] for a, b in itertools.pairwise(cuts))
-    assert len(cuts) == 1 or min(stop - start for start, stop in cuts) >= 1572  # 24 MiB of them, at 2000 columns
+    assert len(cuts) == 1 or min(stop - start for start, stop in cuts) >= 2048
     assert (len(cuts) - 1) * n * d * 8 <= 24 << 20
 
 

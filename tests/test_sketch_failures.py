@@ -1,6 +1,6 @@
 """Where sketches fail: the distortion of an orthonormal basis, and the table of docs/sketches.md that shows it.
 
-python -m pytest tests/test_sketch_failures.py -s prints that table.
+python -m pytest tests/test_sketch_failures.py -n 0 -s prints that table.
 """
 
 from __future__ import annotations

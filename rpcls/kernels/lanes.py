@@ -21,7 +21,7 @@ _SPARE_BYTES = 24 << 20  # what the accumulators of all lanes but the first may 
 _GROUP_BYTES = 4096  # bytes of a row in one group: a memory page, below which prefetching suffers
 _PANEL_BYTES = 512 << 10  # bytes of a panel: its tiles, one at a time, are a fraction of the second-level cache
 _LANE_ROWS = 1 << 15  # rows of a lane at least: a task costs some tens of microseconds beside its rows …
-_LANE_BYTES = 24 << 20  # … unless they are as much as that
+_LANE_BYTES = 32 << 20  # … unless they are as much as that
 TASKS = 8  # cut columns finer when there would be fewer tasks
 
 
