@@ -96,8 +96,8 @@ def sweep(
     ends = np.cumsum([group.columns for group in cut.groups])
 
     def task(lane: int, g: int) -> tuple[np.ndarray, ...]:
-        group = cut.groups[g]
-        begin, end = ends[g] - group.columns, ends[g]
+        group, end = cut.groups[g], ends[g]
+        begin = end - group.columns
         out = room[lane, begin:] if whole_rows else room[lane, begin * d : end * d]
         capacity = rows_of_panel or panel_rows(group, dtype)
         out_side = lanes.aligned(side_width * d if g == 0 else 0, dtype)
@@ -116,12 +116,10 @@ def sweep(
     scale = dtype.type(factor)
 
     def put_together(g: int) -> tuple[np.ndarray, ...]:
-        group, begin = cut.groups[g], ends[g] - cut.groups[g].columns
+        group, end = cut.groups[g], ends[g]
         out_side, sums, totals = lanes.add_up(results[g * len(cut.rows) : (g + 1) * len(cut.rows)])
-        if whole_rows:
-            outs = room.reshape(-1, d, cut.columns)[:, :, begin : ends[g]]
-        else:
-            outs = room[:, begin * d : ends[g] * d]
+        begin = end - group.columns
+        outs = room.reshape(-1, d, cut.columns)[:, :, begin:end] if whole_rows else room[:, begin * d : end * d]
         (out,) = lanes.add_up([(part,) for part in outs])
         before = 0
         for begin, width in zip(group.starts, group.widths, strict=True):

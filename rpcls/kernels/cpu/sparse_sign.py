@@ -130,7 +130,8 @@ def _take(b, first, rows, scale_b, rhs, totals):
 @njit(nogil=True, cache=True)
 def _add_rows(x, origin, stride, rows, starts, wide, one, rhs, code, out, apart, out_side, sums):
     """Staging and scattering in one for ζ = 1, one right-hand side and no factors: each row goes from memory to where
-    it belongs in out, whose rows are `apart` entries apart, and into the sums from the nearest cache, as in `panel.stage`."""
+    it belongs in out, whose rows are `apart` entries apart, and into the sums from the nearest cache, as `panel.stage`
+    does."""
     broad, thin = WIDE_BYTES // x.itemsize, NARROW_BYTES // x.itemsize
     later = _ahead(starts, wide, stride, x.itemsize)
     full = rows - rows % RUN
