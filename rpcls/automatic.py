@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from .factor import Factor
-from .linalg import exponent_of, gram, rank_tolerance, times_power
 from .multipass import Direct, NormalEquations, SketchAndPrecondition
-from .planning import NORMAL_CONDITION, plan
+from .planning import plan
 from .sources import Source
 
 __all__ = ["automatic"]
@@ -35,7 +31,7 @@ def automatic(source: Source, rtol: float | None, *, sketched: bool, ranked: boo
         return SketchAndPrecondition(), None
     condition = None
     if rtol is None and not sketched and not ranked:
-        condition = guessed_condition(source) if source.stored is None else 1.0  # to find out costs little
+        condition = source.guessed_condition if source.stored is None else 1.0  # to find out costs little
     way = plan(
         source.shape,
         rtol=rtol,
@@ -50,18 +46,3 @@ def automatic(source: Source, rtol: float | None, *, sketched: bool, ranked: boo
     if way.solver == "direct" and not sketched:
         return Direct(), None
     return SketchAndPrecondition(route="auto" if way.route is None else way.route), way.sketch_size  # type: ignore
-
-
-def guessed_condition(source: Source) -> float | None:
-    """The condition number of 2n rows from all over A, with columns of unit norm, where it is at most 10⁴; else None.
-
-    A guess, which decides what is tried first and nothing else.
-    """
-    rows = source.some_rows(2 * source.n_columns)
-    if rows is None or not np.isfinite([float(rows.max()), float(rows.min())]).all():
-        return None
-    if source.intercept:
-        rows = rows - rows.sum(axis=0) / len(rows)
-    rows = times_power(rows, -exponent_of(rows, axis=0))
-    factor = Factor.by_cholesky(gram(rows), rank_tolerance(source.dtype), NORMAL_CONDITION)
-    return None if factor is None else factor.condition

@@ -16,6 +16,9 @@ __all__ = ["Plan", "PlannedSolver", "plan"]
 _MULTIPLES = (4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64)  # sketch sizes that are considered, in units of n
 _LEAST_SIZE = 64
 NORMAL_CONDITION = 1e4  # of unit-norm columns, up to which the normal equations keep enough digits to refine
+SINGLE_CONDITION = 5e3  # by a guess from a few rows, up to which their products may be taken in float32,
+SINGLE_COLUMNS = 500  # if there are as many columns
+_FEW_RHS = 4  # and few right-hand sides: else that saves less than refinement costs
 _UNKNOWN_ROWS = 1_000_000  # row blocks do not tell how many there are
 _DIGITS = 12.0  # by which conjugate gradients bring the error of the sketched solution down, for a noisy b
 _FRESH = 2  # residuals formed anew
@@ -182,11 +185,17 @@ def plan(
             ways.append(work.gram())
         ways.append(work.cg(rtol))
         if condition is not None and condition <= NORMAL_CONDITION:
-            ways.append(work.normal())
+            single = device != "cuda" and single_pays(n, n_rhs, nnz) and condition <= SINGLE_CONDITION
+            ways.append(work.normal(single=single))
     if nnz is not None and m is not None and m > n:
         ways = [way for way in ways if way.solver != "direct"] or ways  # LAPACK would fill in what is zero
     ways = [replace(way, seconds=way.seconds + way.sweeps * work.copying) for way in ways]
     return Plan((m, n), rtol, tuple(sorted(ways, key=lambda way: way.seconds)), device or "cpu")
+
+
+def single_pays(n: int, n_rhs: int, nnz: int | None) -> bool:
+    """Whether products in float32 make the normal equations faster, on the CPU, where the condition number is low."""
+    return nnz is None and n >= SINGLE_COLUMNS and n_rhs <= _FEW_RHS
 
 
 def checked_rtol(rtol: Any) -> float | None:
@@ -253,13 +262,14 @@ class _Work:
             self.compress(d) + flops * self.rates.at("blas3", self.n) + self.iteration(),
         )  # fmt: skip
 
-    def normal(self) -> PlannedSolver:
+    def normal(self, *, single: bool) -> PlannedSolver:
         if self.nnz is None:
             gram = 1.0 * self.m * self.n * (self.n + 2 * self.k) * self.rates.at("blas3", self.n)
         else:  # every entry meets the entries of its own row
             gram = self.rates.entry * self.nnz * (1 + self.nnz / max(self.m, 1)) + self.n**3 / 3 * 1e-10
-        seconds = gram + self.iteration()
-        return PlannedSolver("normal", None, None, 2, seconds)
+        if single:
+            return PlannedSolver("normal", None, None, 6, 0.6 * gram + 5 * self.iteration())
+        return PlannedSolver("normal", None, None, 2, gram + self.iteration())
 
     def cg(self, rtol: float | None) -> PlannedSolver:
         best = None

@@ -15,7 +15,7 @@ import pytest
 import rpcls
 from rpcls import rates
 from rpcls.errors import FormatError, InvalidTypeError, InvalidValueError
-from rpcls.planning import NORMAL_CONDITION, plan, precondition_plan
+from rpcls.planning import NORMAL_CONDITION, SINGLE_CONDITION, plan, precondition_plan
 from rpcls.rates import COMMITTED, Rates, from_json, rates_path, to_json
 
 SHAPES = [(1_000_000, 16), (1_000_000, 64), (500_000, 256), (100_000, 1000), (20_000, 100)]
@@ -123,6 +123,20 @@ def test_more_digits_cost_more_sweeps(shape: Any) -> None:
     for looser, tighter in itertools.pairwise(found):
         assert looser.seconds <= tighter.seconds
     assert found[0].sweeps < found[-1].sweeps and found[0].seconds < found[-1].seconds
+
+
+def test_products_in_float32_save_two_fifths_of_the_gram_matrix_and_cost_four_more_sweeps() -> None:
+    m, n = 100_000, 1000
+    iteration = COMMITTED.read * m * n * 8 + COMMITTED.sweep + 4 * n**2 * 1e-9
+    gram = m * n * (n + 2) * COMMITTED.at("blas3", n)
+    for sweeps, seconds, asked in (
+        (6, 0.6 * gram + 5 * iteration, {"condition": SINGLE_CONDITION}),
+        (2, gram + iteration, {"condition": 1.01 * SINGLE_CONDITION}),
+    ):
+        way = by_name(plan((m, n), **asked))["normal", None]
+        assert way.sweeps == sweeps and way.seconds == pytest.approx(seconds)
+    for shape, more in (((m, 499), {}), ((m, n), {"n_rhs": 5}), ((m, n), {"device": "cuda"})):
+        assert by_name(plan(shape, condition=10.0, **more))["normal", None].sweeps == 2
 
 
 def test_the_normal_equations_only_up_to_their_condition_number() -> None:

@@ -11,9 +11,9 @@ from ..kernels import on_card
 from ..linalg import cholesky_solver, scaled_gram, times_power
 from .posed import NEAR, Posed
 
-__all__ = ["refine", "solve_gram"]
+__all__ = ["SETTLED", "refine", "solve_gram"]
 
-_SETTLED = 1e-11  # backward error from which a refinement, which costs no sweep, is known to reach rounding
+SETTLED = 1e-11  # backward error from which a refinement, which costs no sweep, is known to reach rounding
 _MOST = 4
 _MOST_ON_CARD = 8  # where a refinement costs a fraction of the Gram matrix
 
@@ -55,9 +55,12 @@ def refine(
     *,
     extra: bool,
     most: int = _MOST,
+    settled: float = SETTLED,
 ) -> tuple[np.ndarray, np.ndarray, bool]:
     """x ← x + step(Aᵀ(b − Ax)) until the backward error before the last step was near the rounding level; one more time
     if `extra`.
+
+    Near: at most `settled`, from where one more step is known to reach rounding.
 
     A step that is not small beside an x whose backward error will do is left out: it would change x, within its
     conditioning, but not improve it.
@@ -77,11 +80,11 @@ def refine(
         small = posed.size(factor, move) <= posed.size(factor, x) / 2
         stay = (error <= NEAR * posed.unit) & ~small
         x = x + np.where(stay, 0.0, move)
-        if np.all(stay | (small & (error <= _SETTLED))):
+        if np.all(stay | (small & (error <= settled))):
             if not extra:
                 return x, h, True
             extra = False
-        elif np.any((error > _SETTLED) & (error > previous / 2)):
+        elif np.any((error > settled) & (error > previous / 2)):
             break
         previous = error
     return x, h, False

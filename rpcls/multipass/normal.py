@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -13,9 +13,10 @@ from ..errors import ConvergenceWarning, InvalidTypeError, warn
 from ..factor import Factor
 from ..kernels import on_host
 from ..linalg import rank_tolerance
+from ..planning import SINGLE_CONDITION, single_pays
 from ..sketches import CountSketch
 from ..solution import Solution, Status
-from .by_gram import refine
+from .by_gram import SETTLED, refine
 from .direct import checked_settings
 from .posed import Posed
 
@@ -30,9 +31,29 @@ _SEEN = 1e7  # condition number from which AᵀA cannot tell full rank from lowe
 _UNITS = 1e100  # norms beyond this, or below its inverse, have products that may leave the range
 
 
+class _Way(NamedTuple):
+    """How the Gram matrix is made, up to what condition number it is relied on, a bound on 1/σ_min(AR⁻¹), and how
+    it is refined."""
+
+    single: bool
+    limit: float
+    slack: float
+    settled: float
+    most: int
+
+
+_DOUBLE = _Way(False, math.inf, 1.01, SETTLED, 4)
+# products in float32 move eigenvalues by 10⁻⁹ to 4·10⁻⁷ of the largest: the best refinements gain a factor of 10⁶, the
+# worst that are put up with one of two
+_SINGLE = _Way(True, 1e3, 1.5, 1e-13, 12)
+
+
 @dataclass(frozen=True)
 class NormalEquations:
     """Cholesky of AᵀA with columns at unit norm, refined from explicit residuals: two sweeps, mn² flops.
+
+    With 500 columns and more, dense rows in host memory and a condition number that a few rows say is low, the flops
+    are in float32, and refinement takes five to seven sweeps instead of one.
 
     Parameters
     ----------
@@ -44,7 +65,8 @@ class NormalEquations:
     The Gram matrix certifies itself: rounding moves its eigenvalues by little more than mε of the largest (much less in
     practice), so a computed condition number of A up to 10⁴ is true, no sketch is needed, and one refinement gives a
     backward error of the order of the rounding unit. Above that every refinement gains a factor of about 1/(κ²ε), and
-    from κ of 10⁷ nothing; the status is then NOT_CONVERGED. ``solver="auto"`` leaves this way at 10⁶.
+    from κ of 10⁷ nothing; the status is then NOT_CONVERGED. ``solver="auto"`` leaves this way at 10⁶. Products in
+    float32 are relied on up to κ of 10³, and float64 takes their place where refinement stagnates.
 
     A sparse A costs the sum of the squared numbers of entries of its rows, and n³/3 flops.
 
@@ -102,28 +124,41 @@ class NormalEquations:
         began = time.perf_counter()
         means = source.compress(CountSketch().sample(1, rng=0)) if source.intercept else None
         posed = Posed(source, None, self.ridge, 0 if means is None else 1)
-        M, posed.Atb = posed.gram(None)
-        factor = _factor(M, source.dtype, 0.0 if means is None else means.column_norms)
-        x, h, details = np.zeros_like(posed.Atb), None, "AᵀA is not numerically positive definite."
-        if factor is not None and factor.condition <= limit:
-            x, h, details = _refined(posed, factor)
+        ways = [_DOUBLE]
+        if _single_pays(source):
+            ways.insert(0, _SINGLE)
+        factor, x, h, details = None, np.zeros_like(posed.Atb), None, "AᵀA is not numerically positive definite."
+        for way in ways:
+            M, posed.Atb = posed.gram(None, single=way.single)
+            factor = _factor(M, source.dtype, 0.0 if means is None else means.column_norms)
+            if factor is not None and factor.condition <= min(limit, way.limit):
+                x, h, details = _refined(posed, factor, way)
+            if h is not None:
+                break
         if h is None and limit < math.inf:
             return None, posed.sweeps
         upper = None
         if h is not None and not self.ridge:
-            upper = 1.01 * np.linalg.norm(h, axis=0) + 10 * posed.unit * np.hypot(posed.b_norm, posed.residual)
+            upper = way.slack * np.linalg.norm(h, axis=0) + 10 * posed.unit * np.hypot(posed.b_norm, posed.residual)
         status = Status.NOT_CONVERGED if h is None else Status.OK
         return posed.solution(self, x, factor, status, details, began, upper=upper), posed.sweeps
 
 
-def _refined(posed: Posed, factor: Factor) -> tuple[np.ndarray, np.ndarray | None, str]:
+def _single_pays(source: Source) -> bool:
+    if source.place or not single_pays(source.n_columns, source.n_rhs, source.stored):
+        return False
+    return source.guessed_condition is not None and source.guessed_condition <= SINGLE_CONDITION
+
+
+def _refined(posed: Posed, factor: Factor, way: _Way) -> tuple[np.ndarray, np.ndarray | None, str]:
     """x, h = R⁻ᵀAᵀ(b − Ax) before its last step, and nothing to add; or the best x, None, and why."""
     fit = factor.half_transpose(posed.Atb)  # of the norm of Ax
     largest, extreme = np.max(np.abs(fit), axis=0), "The units of b are extreme."
     if not np.all((largest == 0) | ((largest > 1 / _UNITS) & (largest < _UNITS))):
         return np.zeros_like(posed.Atb), None, extreme
     posed.b_norm = np.linalg.norm(fit, axis=0)
-    x, h, converged = refine(posed, factor, factor.half(fit), factor.gram_pinv, extra=False)
+    start, most, settled = factor.half(fit), way.most, way.settled
+    x, h, converged = refine(posed, factor, start, factor.gram_pinv, extra=False, most=most, settled=settled)
     if not np.isfinite(posed.residual).all() or (not (posed.residual + largest).all() and _any_rhs(posed)):
         return x, None, extreme
     return x, h if converged else None, "" if converged else f"The condition number is about {factor.condition:.1e}."

@@ -90,10 +90,10 @@ class Posed:
         self.sweeps += 1
         return self.source.product(x)
 
-    def gram(self, R: Any) -> tuple[Any, np.ndarray]:
-        """(AR⁻¹)ᵀ(AR⁻¹) + λR⁻ᵀR⁻¹, there where the rows are, and (AR⁻¹)ᵀb."""
+    def gram(self, R: Any, *, single: bool = False) -> tuple[Any, np.ndarray]:
+        """(AR⁻¹)ᵀ(AR⁻¹) + λR⁻ᵀR⁻¹, there where the rows are, and (AR⁻¹)ᵀb; `single`: products in float32."""
         self.sweeps += 1
-        M, z = self.source.gram(R)
+        M, z = self.source.gram(R, single=True) if single else self.source.gram(R)
         if self.ridge:
             M = with_penalty(M, R, self.ridge)
         return M, z

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from ..compressed import CompressedProblem
 from ..errors import InvalidValueError, NonFiniteError, SourceError
 from ..linalg import times_power, triangle_in_place
 from ..sketches.base import SketchFamily, SketchOperator, Sums, read_only
-from . import sweeps
+from . import condition, sweeps
 
 __all__ = ["Rows", "Source", "sum_rows"]
 
@@ -116,6 +117,11 @@ class Source(ABC):
         """
         return None
 
+    @cached_property
+    def guessed_condition(self) -> float | None:
+        """What `condition.guess` finds, once."""
+        return condition.guess(self)
+
     def dense(self) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray] | None] | None:
         """A float64 Fortran-ordered copy of the weighted rows, √w(A − ā) and √w(b − b̄), that LAPACK may overwrite,
         and the means (ā, b̄), or None for them without an intercept; None in all for rows that are not one float array
@@ -210,19 +216,22 @@ class Source(ABC):
         _, out = sweeps.residual(self, np.ascontiguousarray(P, np.float64), rhs=False)
         return -out
 
-    def gram(self, R: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def gram(self, R: np.ndarray | None = None, *, single: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """One sweep: ((AR⁻¹)ᵀ(AR⁻¹), (AR⁻¹)ᵀb), weighted and centred, by BLAS 3 on a few thousand rows at a time.
 
         Parameters
         ----------
         R : (n, n) upper triangular array, optional
             AR⁻¹ is made by triangular solves: the inverse would cost ten digits. None stands for the identity.
+        single : bool, default False
+            Products of dense rows in float32, their sums over some thousand rows in float64: up to half the time. What
+            leaves float32's range becomes zero or infinite.
 
         Returns
         -------
         (n, n) and (n, k) float64 arrays
         """
-        return sweeps.gram(self, R)
+        return sweeps.gram(self, R, single)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """One sweep: AX, shape (m,) or (m, k), in A's dtype; without weights or intercept."""

@@ -21,6 +21,7 @@ __all__ = ["gram", "means_of", "residual"]
 _PANEL_BYTES = 1 << 20  # of rows that are copied to be centred or reordered: they stay in the second-level cache
 _FEW = 4  # right-hand sides up to which a row that meets them one by one is read from memory only once
 _GRAM_ROWS = 4096  # rows of a block for BLAS 3
+_SUMMED = 4  # of them, whose products in float32 are added up in float32
 _BLAS_COLUMNS = 288  # from which BLAS is the faster way to a Gram matrix
 
 
@@ -108,8 +109,11 @@ def _sparse(
     return out, squares
 
 
-def gram(source: Source, R: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """(WᵀW (n, n), Wᵀb (n, k)) for W = AR⁻¹ by triangular solves, R upper triangular (n, n); W = A where R is None."""
+def gram(source: Source, R: np.ndarray | None, single: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(WᵀW (n, n), Wᵀb (n, k)) for W = AR⁻¹ by triangular solves, R upper triangular (n, n); W = A where R is None.
+
+    `single`: products of W with itself in float32 where BLAS takes them.
+    """
     n, k = source.n_columns, source.n_rhs
     total, Wtb = np.zeros((n, n), order="F"), np.zeros((n, k), order="F")
     means = means_of(source, k, True)
@@ -119,7 +123,7 @@ def gram(source: Source, R: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         elif n < _BLAS_COLUMNS and isinstance(rows.A, np.ndarray):
             _add_gram_of_panels(rows, means, R, total, Wtb, source.workers)
         else:
-            total, Wtb = _add_gram(rows, means, None if R is None else np.asfortranarray(R), total, Wtb)
+            total, Wtb = _add_gram(rows, means, None if R is None else np.asfortranarray(R), total, Wtb, single)
     if not (np.isfinite(total).all() and np.isfinite(Wtb).all()):
         _find_non_finite(source)
     upper = np.triu(total)
@@ -127,16 +131,17 @@ def gram(source: Source, R: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _add_gram(
-    rows: Rows, means: Any, R: np.ndarray | None, total: np.ndarray, Wtb: np.ndarray
+    rows: Rows, means: Any, R: np.ndarray | None, total: np.ndarray, Wtb: np.ndarray, single: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """The sums with these rows added; the upper triangle of the first."""
     from scipy.linalg import blas  # all by one library: NumPy's and SciPy's BLAS have threads that hinder one another
 
+    part = np.zeros_like(total, np.float32) if single else None
     for i in range(0, rows.count, _GRAM_ROWS):
         j = min(i + _GRAM_ROWS, rows.count)
         W, b = _weighted(rows, means, i, j)
         right = np.asfortranarray(b)
-        if R is None and W.flags.f_contiguous and not W.flags.c_contiguous:
+        if R is None and not single and W.flags.f_contiguous and not W.flags.c_contiguous:
             total = blas.dsyrk(1.0, W, beta=1.0, c=total, trans=1, overwrite_c=1)
             Wtb = blas.dgemm(1.0, W, right, beta=1.0, c=Wtb, trans_a=1, overwrite_c=1)
         else:
@@ -145,7 +150,15 @@ def _add_gram(
                 if not Wt.flags.writeable or np.may_share_memory(Wt, rows.A):
                     Wt = Wt.copy(order="F")
                 Wt = blas.dtrsm(1.0, R, Wt, trans_a=1, overwrite_b=1)
-            total = blas.dsyrk(1.0, Wt, beta=1.0, c=total, overwrite_c=1)
+            if part is not None:
+                with np.errstate(over="ignore", invalid="ignore"):
+                    block = i // _GRAM_ROWS
+                    W32 = Wt.astype(np.float32, order="F")
+                    part = blas.ssyrk(1.0, W32, beta=float(block % _SUMMED > 0), c=part, overwrite_c=1)
+                    if j == rows.count or (block + 1) % _SUMMED == 0:
+                        total += part
+            else:
+                total = blas.dsyrk(1.0, Wt, beta=1.0, c=total, overwrite_c=1)
             Wtb = blas.dgemm(1.0, Wt, right, beta=1.0, c=Wtb, overwrite_c=1)
     return total, Wtb
 
