@@ -19,6 +19,7 @@ NORMAL_CONDITION = 1e4  # of unit-norm columns, up to which the normal equations
 SINGLE_CONDITION = 5e3  # by a guess from a few rows, up to which their products may be taken in float32,
 SINGLE_COLUMNS = 500  # if there are as many columns
 _FEW_RHS = 4  # and few right-hand sides: else that saves less than refinement costs
+_SINGLE_SHARE = 0.6  # of the time of products in float64
 _UNKNOWN_ROWS = 1_000_000  # row blocks do not tell how many there are
 _DIGITS = 12.0  # by which conjugate gradients bring the error of the sketched solution down, for a noisy b
 _FRESH = 2  # residuals formed anew
@@ -268,7 +269,7 @@ class _Work:
         else:  # every entry meets the entries of its own row
             gram = self.rates.entry * self.nnz * (1 + self.nnz / max(self.m, 1)) + self.n**3 / 3 * 1e-10
         if single:
-            return PlannedSolver("normal", None, None, 6, 0.6 * gram + 5 * self.iteration())
+            return PlannedSolver("normal", None, None, 6, _SINGLE_SHARE * gram + 5 * self.iteration())
         return PlannedSolver("normal", None, None, 2, gram + self.iteration())
 
     def cg(self, rtol: float | None) -> PlannedSolver:

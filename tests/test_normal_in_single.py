@@ -10,7 +10,7 @@ import pytest
 import rpcls
 from rpcls import NormalEquations
 from rpcls.planning import SINGLE_COLUMNS
-from rpcls.sources import source_of
+from rpcls.sources import source_of, sweeps
 
 M, N = 4200, SINGLE_COLUMNS + 20
 
@@ -45,6 +45,15 @@ def counted(A: np.ndarray, b: np.ndarray) -> tuple[rpcls.Solution, list[bool]]:
 
     source.gram = gram
     return NormalEquations().solve(None, source), singles
+
+
+def test_sums_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    A, b = problem(30.0)
+    monkeypatch.setattr(sweeps, "_GRAM_ROWS", 300)  # fourteen blocks: sums in float32 begin anew more than once
+    G, Atb = source_of(A, b).gram(single=True)
+    exact = A.T @ A
+    assert 0 < np.abs(G - exact).max() < 1e-6 * exact.max()
+    np.testing.assert_allclose(Atb[:, 0], A.T @ b, rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("condition", [1.0, 30.0, 600.0])
@@ -95,9 +104,9 @@ def test_units_beyond_float32(scale: float) -> None:
 
 def test_a_condition_number_that_a_few_rows_did_not_tell() -> None:
     A, b = problem(30.0)
-    A[1] = 1e4 * np.random.default_rng(2).choice([-1.0, 1.0], N)  # between the rows that are looked at
+    A[1] = 3 * np.random.default_rng(2).choice([-1.0, 1.0], N)  # between the rows that are looked at
     solution, singles = counted(A, b)
-    assert singles == [True, False]
+    assert singles == [True, False] and solution.sweeps == 3  # none to refine by what is not relied on
     assert solution.status.ok and as_good_as_lapack(A, b, solution.x)
 
 

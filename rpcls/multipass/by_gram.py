@@ -11,10 +11,10 @@ from ..kernels import on_card
 from ..linalg import cholesky_solver, scaled_gram, times_power
 from .posed import NEAR, Posed
 
-__all__ = ["SETTLED", "refine", "solve_gram"]
+__all__ = ["MOST", "SETTLED", "refine", "solve_gram"]
 
 SETTLED = 1e-11  # backward error from which a refinement, which costs no sweep, is known to reach rounding
-_MOST = 4
+MOST = 4
 _MOST_ON_CARD = 8  # where a refinement costs a fraction of the Gram matrix
 
 
@@ -33,7 +33,7 @@ def solve_gram(
     """
     M, z = posed.gram(None if plain else factor.triangle)
     e = factor.exponents[:, None]
-    most = _MOST_ON_CARD if on_card(M) else _MOST
+    most = _MOST_ON_CARD if on_card(M) else MOST
     solve = cholesky_solver(scaled_gram(M, e[:, 0]) if plain else M)
     if solve is None:
         return np.zeros_like(z), np.zeros_like(z), False
@@ -54,7 +54,7 @@ def refine(
     step: Callable[[np.ndarray], np.ndarray],
     *,
     extra: bool,
-    most: int = _MOST,
+    most: int = MOST,
     settled: float = SETTLED,
 ) -> tuple[np.ndarray, np.ndarray, bool]:
     """x ← x + step(Aᵀ(b − Ax)) until the backward error before the last step was near the rounding level; one more time

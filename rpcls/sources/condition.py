@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,16 +15,14 @@ if TYPE_CHECKING:
 
 __all__ = ["guess"]
 
-_LARGEST = 1e4  # up to which the normal equations come into question
-
 
 def guess(source: Source) -> float | None:
-    """The condition number of 2n rows from all over A, columns at unit norm, where it is at most 10⁴; else None."""
+    """The condition number of 2n rows from all over A, columns at unit norm; None where it costs more."""
     rows = source.some_rows(2 * source.n_columns)
     if rows is None or not np.isfinite([float(rows.max()), float(rows.min())]).all():
         return None
     if source.intercept:
         rows = rows - rows.sum(axis=0) / len(rows)
     rows = times_power(rows, -exponent_of(rows, axis=0))
-    factor = Factor.by_cholesky(gram(rows), rank_tolerance(source.dtype), _LARGEST)
+    factor = Factor.by_cholesky(gram(rows), rank_tolerance(source.dtype), math.inf)
     return None if factor is None else factor.condition
