@@ -56,11 +56,13 @@ def refine(
     extra: bool,
     most: int = MOST,
     settled: float = SETTLED,
+    bound: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, bool]:
     """x ← x + step(Aᵀ(b − Ax)) until the backward error before the last step was near the rounding level; one more time
     if `extra`.
 
-    Near: at most `settled`, from where one more step is known to reach rounding.
+    Near: at most `settled`, from where one more step is known to reach rounding; `bound`: by an upper bound, without a
+    factorisation, where R is so well conditioned that this decides the same.
 
     A step that is not small beside an x whose backward error will do is left out: it would change x, within its
     conditioning, but not improve it.
@@ -76,7 +78,7 @@ def refine(
     for _ in range(most + extra):
         g = posed.gradient(x)
         h = factor.half_transpose(g)
-        error, move = posed.backward_error(factor, x, h), step(g)
+        error, move = posed.backward_error(factor, x, h, bound=bound), step(g)
         small = posed.size(factor, move) <= posed.size(factor, x) / 2
         stay = (error <= NEAR * posed.unit) & ~small
         x = x + np.where(stay, 0.0, move)

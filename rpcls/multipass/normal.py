@@ -157,8 +157,16 @@ def _refined(posed: Posed, factor: Factor, way: _Way) -> tuple[np.ndarray, np.nd
     if not np.all((largest == 0) | ((largest > 1 / _UNITS) & (largest < _UNITS))):
         return np.zeros_like(posed.Atb), None, extreme
     posed.b_norm = np.linalg.norm(fit, axis=0)
-    start, most, settled = factor.half(fit), way.most, way.settled
-    x, h, converged = refine(posed, factor, start, factor.gram_pinv, extra=False, most=most, settled=settled)
+    x, h, converged = refine(
+        posed,
+        factor,
+        factor.half(fit),
+        factor.gram_pinv,
+        extra=False,
+        most=way.most,
+        settled=way.settled,
+        bound=True,  # within 2 of the estimate up to κ of 10⁷
+    )
     if not np.isfinite(posed.residual).all() or (not (posed.residual + largest).all() and _any_rhs(posed)):
         return x, None, extreme
     return x, h if converged else None, "" if converged else f"The condition number is about {factor.condition:.1e}."

@@ -136,7 +136,9 @@ def _add_gram(
     """The sums with these rows added; the upper triangle of the first."""
     from scipy.linalg import blas  # all by one library: NumPy's and SciPy's BLAS have threads that hinder one another
 
+    n, step = len(total), min(_GRAM_ROWS, rows.count)
     part = np.zeros_like(total, np.float32) if single else None
+    store = np.empty((n, step), np.float32, order="F") if single else None  # one: fresh pages cost as much as a copy
     for i in range(0, rows.count, _GRAM_ROWS):
         j = min(i + _GRAM_ROWS, rows.count)
         W, b = _weighted(rows, means, i, j)
@@ -150,16 +152,19 @@ def _add_gram(
                 if not Wt.flags.writeable or np.may_share_memory(Wt, rows.A):
                     Wt = Wt.copy(order="F")
                 Wt = blas.dtrsm(1.0, R, Wt, trans_a=1, overwrite_b=1)
-            if part is not None:
+            if part is not None and store is not None:
                 with np.errstate(over="ignore", invalid="ignore"):
-                    block = i // _GRAM_ROWS
-                    W32 = Wt.astype(np.float32, order="F")
+                    block, W32 = i // _GRAM_ROWS, store[:, : j - i]
+                    W32[...] = Wt
                     part = blas.ssyrk(1.0, W32, beta=float(block % _SUMMED > 0), c=part, overwrite_c=1)
                     if j == rows.count or (block + 1) % _SUMMED == 0:
                         total += part
             else:
                 total = blas.dsyrk(1.0, Wt, beta=1.0, c=total, overwrite_c=1)
-            Wtb = blas.dgemm(1.0, Wt, right, beta=1.0, c=Wtb, overwrite_c=1)
+            if Wtb.shape[1] == 1:  # half the time of dgemm
+                Wtb = blas.dgemv(1.0, Wt, right[:, 0], beta=1.0, y=Wtb[:, 0], overwrite_y=1)[:, None]
+            else:
+                Wtb = blas.dgemm(1.0, Wt, right, beta=1.0, c=Wtb, overwrite_c=1)
     return total, Wtb
 
 
