@@ -70,8 +70,13 @@ def gather(A, first, rows, starts, wide, capacity, panel):
 @njit(nogil=True, cache=True)
 def ahead(starts, wide, stride, itemsize):
     """How far ahead memory is due, in elements: some whole rows."""
-    columns = starts[-1] - starts[0] + (WIDE_BYTES if len(starts) == wide else NARROW_BYTES) // itemsize
-    return -(-_AHEAD_BYTES // (columns * itemsize)) * stride
+    return -(-_AHEAD_BYTES // (columns(starts, wide, itemsize) * itemsize)) * stride
+
+
+@njit(nogil=True, cache=True)
+def columns(starts, wide, itemsize):
+    """From the first column of these tiles to beyond the last."""
+    return starts[-1] - starts[0] + (WIDE_BYTES if len(starts) == wide else NARROW_BYTES) // itemsize
 
 
 @njit(nogil=True, cache=True)

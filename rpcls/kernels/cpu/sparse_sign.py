@@ -36,7 +36,7 @@ _NEAR_BYTES = 1 << 20  # of a tile of SA: what the second-level cache holds
 _SOON = 4  # rows after which targets further away than the nearest cache are needed
 _0, _1, _31 = np.uint64(0), np.uint64(1), np.uint64(31)
 
-_aligned, _ahead, _stage_rows = _panel.aligned, _panel.ahead, _panel.stage_rows
+_aligned, _ahead, _columns, _stage_rows = _panel.aligned, _panel.ahead, _panel.columns, _panel.stage_rows
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -75,14 +75,19 @@ def _entry(code, out):
 
 
 @njit(nogil=True, cache=True)
-def _scatter(panel, tiles, wide, capacity, rows, nnz, d, apart, code, out, x, later, step_later):
+def _scatter(panel, tiles, wide, capacity, rows, nnz, d, apart, code, out, x, later, pairs, skip):
     """out += S·panel, four blocks of rows at a time: enough to be worth loading a row for, few enough to stay in the
     cache. out holds rows `apart` entries apart, or is (tile, d, width) if apart is 0. Meanwhile x is asked for from
-    `later` on, in steps of step_later, a wide tile's worth of lines for each that is added: the rows of the next panel.
+    `later` on, a wide tile's worth of lines for each that is added, `pairs` of lines of every row and then `skip`
+    entries on: the rows of the next panel; nothing if pairs is 0.
     """
     broad, thin = WIDE_BYTES // panel.itemsize, NARROW_BYTES // panel.itemsize
     drawn, step = code.reshape(-1), code.shape[1]
     far = d * WIDE_BYTES > _NEAR_BYTES
+    line = LINE_BYTES // x.itemsize if pairs else 0
+    if skip == 0:
+        pairs = rows
+    left = pairs
     before = 0
     for t in range(tiles):
         width = broad if t < wide else thin
@@ -94,12 +99,21 @@ def _scatter(panel, tiles, wide, capacity, rows, nnz, d, apart, code, out, x, la
                         fetch_wide(out, to + _entry(code[q, min(i + _SOON, rows - 1)], out)[0] * pitch)
                     scatter_wide(panel, source + i * width, drawn, z * step + i, step, out, to, pitch)
             elif t < wide:
-                ask = step_later if z < 8 else 0
-                for i in range(rows):
-                    fetch_line(x, later)
-                    fetch_line(x, later + ask)
-                    later += 2 * ask
-                    scatter_wide(panel, source + i * width, drawn, z * step + i, step, out, to, pitch)
+                ask = line if z < 8 else 0
+                first = 0
+                while first < rows:  # to the end of a row of x
+                    stop = min(rows, first + left) if ask else rows
+                    for i in range(first, stop):
+                        fetch_line(x, later)
+                        fetch_line(x, later + ask)
+                        later += 2 * ask
+                        scatter_wide(panel, source + i * width, drawn, z * step + i, step, out, to, pitch)
+                    if ask:
+                        left -= stop - first
+                    first = stop
+                    if left == 0:
+                        left = pairs
+                        later += skip
             else:
                 for i in range(rows):
                     scatter_narrow(panel, source + i * width, drawn, z * step + i, step, out, to, pitch)
@@ -185,8 +199,8 @@ def sweep(
     direct = stride > 0 and apart > 0 and k == 1 and nnz == 1 and len(weight) == 0 and scale_a == 1.0
     one, rhs, partial = np.ones(capacity), np.empty(capacity), _aligned(len(sums))
     kept = totals if len(out_side) else np.zeros_like(totals)
-    in_one = stride == starts[-1] - starts[0] + (WIDE_BYTES if len(starts) == wide else NARROW_BYTES) // x.itemsize
-    line = LINE_BYTES // x.itemsize if in_one else 0
+    two = 2 * LINE_BYTES // x.itemsize
+    pairs = -(-_columns(starts, wide, x.itemsize) // two) if stride else 0
     side_tiles = k // (NARROW_BYTES // side.itemsize) + 1
     while first < stop:
         rows = min(capacity, stop - first)
@@ -201,8 +215,9 @@ def sweep(
         _stage_rows(
             x, A, stride, b, weight, first, rows, starts, wide, scale_a, scale_b, capacity, panel, side, sums, kept
         )
-        later = (first + rows) * stride
-        _scatter(panel, len(starts), wide, capacity, rows, nnz, d, apart, code, out, x, later, line)
+        later = (first + rows) * stride + starts[0]
+        skip = stride - pairs * two
+        _scatter(panel, len(starts), wide, capacity, rows, nnz, d, apart, code, out, x, later, pairs, skip)
         if len(out_side):
-            _scatter(side, side_tiles, 0, capacity, rows, nnz, d, 0, code, out_side, x, 0, 0)
+            _scatter(side, side_tiles, 0, capacity, rows, nnz, d, 0, code, out_side, x, 0, 0, 0)
         first += rows
