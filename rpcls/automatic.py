@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .multipass import Direct, NormalEquations, SketchAndPrecondition
-from .planning import plan
+from .planning import PlannedSolver, plan
 from .sources import Source
 
 __all__ = ["automatic"]
@@ -29,18 +29,23 @@ def automatic(source: Source, rtol: float | None, *, sketched: bool, ranked: boo
     wide = plan((n, m), dtype=source.dtype, **source.place) if m is not None and m < n and rtol is None else None
     if wide is not None and wide.choice.solver != "direct":
         return SketchAndPrecondition(), None
-    condition = None
-    if rtol is None and not sketched and not ranked:
-        condition = source.guessed_condition if source.stored is None else 1.0  # to find out costs little
-    way = plan(
-        source.shape,
-        rtol=rtol,
-        dtype=source.dtype,
-        nnz=source.stored,
-        n_rhs=source.n_rhs,
-        condition=condition,
-        **source.place,
-    ).choice
+
+    def cheapest(condition: float | None) -> PlannedSolver:
+        return plan(
+            source.shape,
+            rtol=rtol,
+            dtype=source.dtype,
+            nnz=source.stored,
+            n_rhs=source.n_rhs,
+            condition=condition,
+            **source.place,
+        ).choice
+
+    way = cheapest(1.0)
+    if way.solver == "normal" and (sketched or ranked):
+        way = cheapest(None)
+    elif way.solver == "normal" and source.stored is None:  # of sparse rows to find out costs little
+        way = cheapest(source.guessed_condition)
     if way.solver == "normal":
         return NormalEquations(), None
     if way.solver == "direct" and not sketched:

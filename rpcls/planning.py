@@ -21,8 +21,8 @@ SINGLE_COLUMNS = 500  # if there are as many columns
 _FEW_RHS = 4  # and few right-hand sides: else that saves less than refinement costs
 _SINGLE_SHARE = 0.6  # of the time of products in float64
 _UNKNOWN_ROWS = 1_000_000  # row blocks do not tell how many there are
-_DIGITS = 12.0  # by which conjugate gradients bring the error of the sketched solution down, for a noisy b
-_FRESH = 2  # residuals formed anew
+_DIGITS = 10.0  # by which conjugate gradients bring the error of the sketched solution down: 9 to 12 for a noisy b
+_FRESH = 3  # residuals formed explicitly
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ class _Work:
     def compress(self, d: int) -> float:
         """A compress sweep and the factor of what it leaves."""
         if self.nnz is None:
-            sweep = self.rates.compress * self.bytes * (1 + 0.35 * max(0.0, math.log2(d / 1000)))
+            sweep = self.rates.compress * self.bytes * (1 + 0.2 * max(0.0, math.log2(d / 1000)))
         else:
             sweep = self.rates.compress_entry * self.nnz
         factor = 2.0 * d * self.n**2 * self.rates.at("factor", self.n)

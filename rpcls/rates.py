@@ -32,7 +32,7 @@ class Rates:
     read : float
         Per byte of A, in a sweep bound by memory (`gradient`, `normal`).
     compress : float
-        Per byte of A, in a SparseSign(8) `compress` sweep with a sketch of up to 1000 rows; 35 % more each time that
+        Per byte of A, in a SparseSign(8) `compress` sweep with a sketch of up to 1000 rows; 20 % more each time that
         doubles, as the sketch leaves the caches.
     blas3 : tuple of (int, float)
         Per flop of the `gram` sweep at numbers of columns n; between them, by interpolation in log n.
@@ -79,7 +79,7 @@ COMMITTED = Rates(
     read=4.2e-11,
     compress=1.3e-10,
     blas3=((16, 3e-11), (64, 1.6e-11), (256, 1.6e-11), (1000, 1.3e-11)),
-    factor=((16, 1.4e-9), (64, 2.4e-10), (256, 1.7e-10), (1000, 2.1e-11)),
+    factor=((16, 1.4e-9), (64, 2.4e-10), (256, 6e-11), (1000, 2.1e-11)),
     direct=((16, 1.6e-10), (64, 1.2e-10), (256, 4.1e-11), (1000, 1.8e-11)),
     entry=2.1e-9,
     compress_entry=1.9e-8,

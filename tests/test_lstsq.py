@@ -82,6 +82,19 @@ def test_auto_is_lapacks_answer(problem: str, k: int | None) -> None:
         assert solution.rank == A.shape[1]
 
 
+def test_auto_with_rtol_takes_the_normal_equations_where_they_are_cheapest() -> None:
+    A, b, _ = data(200_000, 32)
+    assert rpcls.plan(A.shape, rtol=1e-3, condition=10.0).choice.solver == "normal"
+    found = rpcls.lstsq(A, b, rtol=1e-3)
+    assert isinstance(found.solver, rpcls.NormalEquations) and found.sweeps == 2
+    assert not isinstance(rpcls.lstsq(A, b, rtol=1e-3, sketch_size=200).solver, rpcls.NormalEquations)
+    hard = A @ (np.eye(32) + np.full((32, 32), 1e7))  # no scaling of columns helps
+    found = rpcls.lstsq(hard, b, rtol=1e-3)
+    assert isinstance(found.solver, rpcls.SketchAndPrecondition)
+    error = np.linalg.norm(hard @ (found.x - np.linalg.lstsq(hard, b, rcond=None)[0]))
+    assert error <= 1e-3 * np.linalg.norm(hard @ found.x)
+
+
 def test_default_sketch_of_one_pass_solvers() -> None:
     A, b, _ = data()
     for name in {name.partition(",")[0] for name in ONE_PASS}:

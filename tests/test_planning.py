@@ -81,7 +81,7 @@ def test_costs_are_the_documented_sums() -> None:
     cg = ways["precondition", "cg"]
     assert cg.sketch_size is not None and cg.sketch_size % n == 0
     factor = (2 * cg.sketch_size * n**2 + 3 * n**3) * COMMITTED.at("factor", n)
-    growth = 1 + 0.35 * max(0.0, np.log2(cg.sketch_size / 1000))
+    growth = 1 + 0.2 * max(0.0, np.log2(cg.sketch_size / 1000))
     compress = COMMITTED.compress * m * n * 8 * growth + factor + COMMITTED.sweep
     assert cg.seconds == pytest.approx(compress + (cg.sweeps - 1) * sweep)
 

@@ -306,6 +306,23 @@ def test_rtol_where_nothing_fits_or_all_does() -> None:
     assert zero.status is Status.ZERO_GRADIENT and not zero.x.any()
 
 
+@pytest.mark.parametrize("size", [6, 8, 12])
+def test_no_stage_is_spent_on_rounding_errors(size: int) -> None:
+    """The third stage would be a third of the sweeps: what is left of h after the second is rounding."""
+    rng = np.random.default_rng(0)
+    V, sigma = np.linalg.qr(rng.standard_normal((100, 100)))[0], np.geomspace(1, 1e-12, 100)
+    Q, R = np.linalg.qr(rng.standard_normal((10_000, 100)))
+    A, r = Q @ R @ (V * sigma) @ V.T, rng.standard_normal(10_000)
+    b, r = A @ (V @ (rng.standard_normal(100) / np.sqrt(sigma))), r - Q @ (Q.T @ r)
+    b += np.linalg.norm(b) / np.linalg.norm(r) * r
+    digits = 10 / (0.5 * np.log10(size))  # and the sketch, three residuals, and what rounds up
+    qr = error_of(A, b, np.linalg.lstsq(A, b, rcond=None)[0])
+    for seed in range(4):
+        found = rpcls.lstsq(A, b, SketchAndPrecondition("cg"), sketch_size=size * 100, rng=seed)
+        assert found.status.ok and found.sweeps <= digits + 6
+        assert error_of(A, b, found.x) <= 3 * qr
+
+
 @pytest.mark.parametrize(
     ("sketch", "name"),
     [

@@ -106,6 +106,10 @@ def staged(
         turned = posed.normal(moved)
         return factor.half_transpose(turned)
 
+    def rounding(x: np.ndarray) -> np.ndarray:
+        """About what rounding leaves of ‖h‖, in units."""
+        return factor.norm * posed.size(factor, x) + 0.04 * factor.condition * posed.residual
+
     before, previous, iterations = np.full(posed.k, math.inf), np.full(posed.k, math.inf), 0
     for stage in range(_STAGES + 1):
         h = factor.half_transpose(posed.gradient(x))
@@ -113,7 +117,7 @@ def staged(
             return x, h, False
         error, size = posed.backward_error(factor, x, h, bound=stage == 0), np.linalg.norm(h, axis=0)
         known = posed.size(factor, factor.half(h)) <= posed.size(factor, x) / 2
-        fine = (error <= FINE * unit) & (known | (size > previous / 10))
+        fine = (error <= FINE * unit) & (known | (size > previous / 10) | (size <= unit * rounding(x)))
         if stage == 1:  # what stage 0 leaves in ‖A(x − x*)‖ may be ten times what QR does
             fine &= size <= 10 * posed.floor
         if enough is not None:
@@ -140,8 +144,7 @@ def staged(
                     found[:, done] = rho[:, done]
                     return done
             if stage == 0:
-                floor = factor.norm * posed.size(factor, now) + 0.04 * factor.condition * posed.residual
-                return step * np.linalg.norm(p, axis=0) <= 10 * unit * floor
+                return step * np.linalg.norm(p, axis=0) <= 10 * unit * rounding(now)
             return posed.backward_error(factor, now, rho, slope, bound=True) <= goal
 
         y, iterations = conjugate_gradients(normal, np.where(fine, 0.0, h), stop)  # pyright: ignore[reportGeneralTypeIssues]
