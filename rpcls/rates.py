@@ -33,7 +33,7 @@ class Rates:
         Per byte of A, in a sweep bound by memory (`gradient`, `normal`).
     compress : float
         Per byte of A, in a SparseSign(8) `compress` sweep with a sketch of up to 1000 rows; 20 % more each time that
-        doubles, as the sketch leaves the caches.
+        doubles, as the sketch leaves the caches, and eight times as much per byte of SA.
     blas3 : tuple of (int, float)
         Per flop of the `gram` sweep at numbers of columns n; between them, by interpolation in log n.
     factor : tuple of (int, float)

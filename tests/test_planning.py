@@ -74,7 +74,7 @@ def test_costs_are_the_documented_sums() -> None:
     direct = 2 * m * n * (n + 2) * COMMITTED.at("direct", n) + 3 * COMMITTED.read * m * n * 8
     assert ways["direct", None].seconds == pytest.approx(direct) and ways["direct", None].sweeps == 1
     factor = (2 * 256 * n**2 + 3 * n**3) * COMMITTED.at("factor", n)
-    compress = COMMITTED.compress * m * n * 8 + factor + COMMITTED.sweep
+    compress = COMMITTED.compress * 8 * n * (m + 8 * 256) + factor + COMMITTED.sweep
     gram = compress + 2 * m * n * (n + 1) * COMMITTED.at("blas3", n) + sweep
     assert ways["precondition", "gram"].seconds == pytest.approx(gram)
     assert ways["precondition", "gram"].sketch_size == 256 and ways["precondition", "gram"].sweeps == 3
@@ -82,7 +82,7 @@ def test_costs_are_the_documented_sums() -> None:
     assert cg.sketch_size is not None and cg.sketch_size % n == 0
     factor = (2 * cg.sketch_size * n**2 + 3 * n**3) * COMMITTED.at("factor", n)
     growth = 1 + 0.2 * max(0.0, np.log2(cg.sketch_size / 1000))
-    compress = COMMITTED.compress * m * n * 8 * growth + factor + COMMITTED.sweep
+    compress = COMMITTED.compress * 8 * n * (m * growth + 8 * cg.sketch_size) + factor + COMMITTED.sweep
     assert cg.seconds == pytest.approx(compress + (cg.sweeps - 1) * sweep)
 
 
