@@ -41,10 +41,8 @@ def automatic(source: Source, rtol: float | None, *, sketched: bool, ranked: boo
             **source.place,
         ).choice
 
-    way = cheapest(1.0)
-    if way.solver == "normal" and (sketched or ranked):
-        way = cheapest(None)
-    elif way.solver == "normal" and source.stored is None:  # of sparse rows to find out costs little
+    way = cheapest(None if sketched or ranked else 1.0)
+    if way.solver == "normal" and source.stored is None:  # with sparse rows to find out costs little
         way = cheapest(source.guessed_condition)
     if way.solver == "normal":
         return NormalEquations(), None

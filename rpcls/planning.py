@@ -13,7 +13,7 @@ from .rates import CARD, CARD_VECTOR, COPY, VECTOR, Rates, rates
 
 __all__ = ["Plan", "PlannedSolver", "plan"]
 
-_MULTIPLES = (4, 6, 8, 10, 12, 16, 20, 24, 32)  # sketch sizes that are considered, in units of n: more saves no sweep
+_MULTIPLES = (4, 6, 8, 10, 12, 16, 20, 24, 32)  # sketch sizes that are considered, in units of n
 _LEAST_SIZE = 64
 NORMAL_CONDITION = 1e4  # of unit-norm columns, up to which the normal equations keep enough digits to refine
 SINGLE_CONDITION = 5e3  # by a guess from a few rows, up to which their products may be taken in float32,

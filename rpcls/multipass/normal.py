@@ -165,7 +165,7 @@ def _refined(posed: Posed, factor: Factor, way: _Way) -> tuple[np.ndarray, np.nd
         extra=False,
         most=way.most,
         settled=way.settled,
-        bound=True,  # within 2 of the estimate up to κ of 10⁷
+        bound=True,  # seen within 2.3 of the estimate up to κ of 10⁷
     )
     if not np.isfinite(posed.residual).all() or (not (posed.residual + largest).all() and _any_rhs(posed)):
         return x, None, extreme

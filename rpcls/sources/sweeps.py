@@ -136,9 +136,9 @@ def _add_gram(
     """The sums with these rows added; the upper triangle of the first."""
     from scipy.linalg import blas  # all by one library: NumPy's and SciPy's BLAS have threads that hinder one another
 
-    n, step = len(total), min(_GRAM_ROWS, rows.count)
     part = np.zeros_like(total, np.float32) if single else None
-    store = np.empty((n, step), np.float32, order="F") if single else None  # one: fresh pages cost as much as a copy
+    few = min(_GRAM_ROWS, rows.count) if single else 0
+    store = np.empty((len(total), few), np.float32, order="F")  # one for all: fresh pages cost as much as a copy
     for i in range(0, rows.count, _GRAM_ROWS):
         j = min(i + _GRAM_ROWS, rows.count)
         W, b = _weighted(rows, means, i, j)
@@ -152,7 +152,7 @@ def _add_gram(
                 if not Wt.flags.writeable or np.may_share_memory(Wt, rows.A):
                     Wt = Wt.copy(order="F")
                 Wt = blas.dtrsm(1.0, R, Wt, trans_a=1, overwrite_b=1)
-            if part is not None and store is not None:
+            if part is not None:
                 with np.errstate(over="ignore", invalid="ignore"):
                     block, W32 = i // _GRAM_ROWS, store[:, : j - i]
                     W32[...] = Wt
