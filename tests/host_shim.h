@@ -172,7 +172,7 @@ struct Launch {
 };
 
 const size_t GUARD = 4096;  // bytes behind shared memory that no kernel may touch
-const char NOISE = (char)0xa5;
+const char NOISE = (char)0xff;  // not a number, as float and double
 
 // 0, or 1 if a block waits for ever, 2 if it went beyond its shared memory, 3 for a wrong number of arguments.
 template <typename... P>

@@ -264,6 +264,51 @@ def test_copies_of_some_rows_at_a_time(card: Any, monkeypatch: pytest.MonkeyPatc
 
 
 @needs_compiler
+def test_some_entries_listed_at_a_time(card: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeps, "_LIST_ENTRIES", 3 * 250)
+    A, numbers, b, w = problem(850, 9, 2, "float64")
+    S = rpcls.SparseSign(3).sample(30, rng=0)
+    swept = sweeps.sparse_sign(rows_on(card, A, b, w, 7), S.key.value, 30, 3)
+    expected = S.family.sweep(S, numbers, b, w, 7, 1)
+    assert np.allclose(swept.SA.held, expected.SA, rtol=0, atol=1e-12 * np.abs(expected.SA).max())
+    check_sums(swept, expected, 1e-13)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("d", "nnz", "rows"), [(8, 8, 300), (50, 3, 256), (1000, 8, 640), (1000, 8, 200), (40, 16, 64)]
+)
+def test_quads_hold_every_entry_once(d: int, nnz: int, rows: int) -> None:
+    """The words of each row of S, against S itself: in order, and zeros where no entry is left."""
+    m, start = 2 * rows + rows // 3, 2**40
+    S = rpcls.SparseSign(nnz).sample(d, rng=3)
+    exact = S.columns(start, start + m).toarray()
+    quads = 32 * -(-d // 128)
+    capacity = 2 * (nnz * rows + min(nnz * rows, quads))
+    lists, bounds = np.zeros((3, capacity), np.uint32), np.zeros((3, d), np.uint32)
+    starts, parts = np.zeros((3, quads + 1), np.uint32), np.array([[0, d, 0, nnz]])
+    arguments = (np.uint64(S.key.value), start, m, d, nnz, parts, rows, capacity, d, quads, lists, bounds, starts)
+    kernels("quads", "float32").quads((3, 1), (512,), arguments, 4 * (5 * quads + 1 + 16 + 17) + 2 * nnz * rows)
+    for lane in range(3):
+        steps = np.diff(starts[lane].astype(int)) // 4
+        assert starts[lane, 0] == 0 and starts[lane, -1] <= capacity
+        for r in range(4 * quads):
+            own = lists[lane, starts[lane, r // 4] + r % 4 : starts[lane, r // 4 + 1] : 4].astype(int)
+            assert len(own) == steps[r // 4]
+            at = np.column_stack([own >> 4 & 0x7FF, own >> 20 & 0x7FF]).ravel() - lane % 2 * rows
+            minus = np.column_stack([own & 1, own >> 31]).ravel()
+            columns = exact[r, lane * rows : (lane + 1) * rows] if r < d else np.zeros(0)
+            (there,) = columns.nonzero()
+            assert np.array_equal(at[: len(there)], there) and np.array_equal(minus[: len(there)], columns[there] < 0)
+            assert np.all(at[len(there) :] == (2 - lane % 2) * rows)
+            if r < d:
+                assert bounds[lane, r] == starts[lane, r // 4] + r % 4 + (len(there) << 16)
+        entries = np.zeros(4 * quads, int)
+        entries[:d] = (exact[:, lane * rows : (lane + 1) * rows] != 0).sum(axis=1)
+        assert np.array_equal(steps, -(-entries.reshape(quads, 4).max(axis=1) // 2))
+
+
+@needs_compiler
 @pytest.mark.parametrize("kind", INPUTS)
 @pytest.mark.parametrize("n", [1, 70, 300])
 def test_exact_sums_alone(any_card: Any, kind: str, n: int) -> None:
@@ -433,9 +478,8 @@ def test_parts_hold_every_row_of_the_sketch_once(d: int, nnz: int, itemsize: int
             assert (gather.groups - 1) * gather.lanes_each < lists.lanes <= gather.groups * gather.lanes_each
         else:
             lists = cut.lists
-            assert (
-                cut.shared_bytes <= shared and lists.lane_rows % 32 == 0 and lists.lane_rows << lists.shift <= 1 << 16
-            )
+            assert cut.shared_bytes <= shared and lists.lane_rows % 64 == 0 and 2 * lists.lane_rows < 1 << 11
+            assert lists.width <= 128 * cut.slots <= 1024 and lists.quads == 32 * cut.slots
             assert (cut.groups - 1) * cut.lanes_each < lists.lanes <= cut.groups * cut.lanes_each
         parts = lists.parts
         assert parts[0, 0] == 0 and parts[-1, :2].sum() == d and lists.shared_bytes <= shared
@@ -452,7 +496,7 @@ def test_the_sizes_that_are_to_be_fast_fit_a_block() -> None:
     """16e6 x 256 float32 under d = 1024: few parts on an H100, and work for every multiprocessor."""
     cut = cuts.panel_cut(16_000_000, 256, 1024, 8, 4, H100_BYTES)
     assert cut is not None and len(cut.lists.parts) == 1
-    assert cut.tiles * cut.groups > 1000 and cut.lists.lane_rows == 416
+    assert cut.tiles * cut.groups > 1000 and cut.lists.lane_rows == 896
     lists = cuts.lists_for_gather(16_000_000, 1024, 1, H100_BYTES)
     gather = cuts.gather_cut(lists, 16_000_000, 1024, 1)
     assert len(lists.parts) == 1 and gather.groups * 1024 > 7 * 132 * 16 and gather.rows_each == 1
@@ -477,12 +521,13 @@ def test_cuts_know_the_numbers_of_the_kernels() -> None:
         assert found is not None
         return found[1]
 
-    assert int(defined("panels.cu", "THREADS")) == cuts.PANEL_THREADS == 32 * cuts.SHARES
-    assert int(defined("order.cu", "THREADS")) == cuts.ORDER_THREADS
-    assert int(defined("order.cu", "SHARES")) == cuts.SHARES
-    assert int(defined("order.cu", "MOST_BLOCKS")) == cuts._MOST_BLOCKS
+    assert int(defined("panels.cu", "THREADS")) == cuts.PANEL_THREADS
+    assert int(defined("panels.cu", "SLOTS")) == cuts.MOST_SLOTS
+    assert int(defined("panels.cu", "QUAD")) == int(defined("quads.cu", "QUAD")) == cuts.QUAD
+    assert int(defined("panels.cu", "ROW_BYTES")) == cuts.ROW_BYTES
+    assert int(defined("entries.cuh", "THREADS")) == cuts.ORDER_THREADS
+    assert int(defined("entries.cuh", "MOST_BLOCKS")) == cuts.MOST_BLOCKS
     assert int(defined("gather.cu", "WARPS")) == cuts.GATHER_WARPS
-    assert int(defined("order.cu", "VECTOR")) == int(defined("panels.cu", "VECTOR")) == cuts.VECTOR
 
 
 # -- the files --------------------------------------------------------------------------------------
@@ -490,12 +535,13 @@ def test_cuts_know_the_numbers_of_the_kernels() -> None:
 
 def test_every_file_is_listed_and_says_what_it_is() -> None:
     assert {
-        "philox", "order", "gather", "panels", "sides", "gaussian", "rademacher", "hadamard", "gradient", "csr", "lanes"
+        "philox", "order", "quads", "gather", "panels", "sides", "gaussian", "rademacher", "hadamard", "gradient",
+        "csr", "lanes",
     } == set(FILES)  # fmt: skip
     for path in [*SOURCES.glob("*.cu"), *SOURCES.glob("*.cuh")]:
         text = path.read_text(encoding="utf-8")
         assert text.startswith("// ") and text.isascii() and len(text.splitlines()) <= 400
-        assert (path.name == "order.cu") == bool(re.search(r"atomic[A-Z]", text))  # of counts, never of sums
+        assert (path.name in ("order.cu", "quads.cu")) == bool(re.search(r"atomic[A-Z]", text))  # counts, never sums
         assert max(map(len, text.splitlines())) <= 120, path.name
         assert path.suffix == ".cuh" or kernels_of(text)
 

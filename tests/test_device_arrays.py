@@ -301,7 +301,7 @@ def test_arrays_of_two_cards(stand_in: Any) -> None:
         ("CUDARuntimeError", "cudaErrorInsufficientDriver: too old", "InsufficientDriver.*the driver is older than"),
         ("CUDARuntimeError", "cudaErrorNoDevice: none", "no card is visible: see nvidia-smi and CUDA_VISIBLE_DEVICES"),
         ("CUDADriverError", "CUDA_ERROR_ILLEGAL_ADDRESS", "CUDA_ERROR_ILLEGAL_ADDRESS: the sweep failed"),
-        ("CompileException", "sweep.cu(3): error: no such thing", r"(?s)order.cu does not compile for this card;"
+        ("CompileException", "sweep.cu(3): error: no such thing", r"(?s)quads.cu does not compile for this card;"
          r" the compiler says:\nsweep.cu\(3\): error: no such thing"),
     ],
 )  # fmt: skip

@@ -17,21 +17,22 @@ __all__ = [
 ]  # fmt: skip
 
 WARP = 32
-ORDER_THREADS, SHARES, VECTOR, PLACE_BITS = 512, 32, 4, 14  # order.cu
+ORDER_THREADS, MOST_BLOCKS, PLACE_BITS = 512, 16, 14  # entries.cuh, order.cu
 GATHER_WARPS, MOST_SPAN = 8, 8  # gather.cu, rows.cuh
-TILE, PANEL_THREADS = 32, 1024  # panels.cu
+PANEL_THREADS, QUAD, MOST_SLOTS, ROW_BYTES = 1024, 4, 8, 128  # panels.cu, quads.cu
 MOST_WARPS = 16  # gradient.cu: a team's
 
-_MOST_BLOCKS = 16  # order.cu: blocks of a sparse sign sketch in one part; their lists take shared memory, too
 _BLOCKS = 16 * 132  # of a grid: many for each multiprocessor, and a multiple of how many H100 and H200 have
 _LEAST = 16  # rows of A that an accumulator should meet: fewer are not worth adding up
 _TEAM_ROWS = 64  # the fewest of a team of the gradient sweep
+_MOST_PANEL = 896  # rows: two panels and a row of zeros are counted in 11 bits, and fill the 227 KiB of an H100
 
 
 class Lists(NamedTuple):
-    """The grid of `order.order`: parts are rows of (first row of S, rows, first block, blocks).
+    """The grid of `order.order`, or with quads that of `quads.quads`.
 
-    lanes of lane_rows rows of A each; room for `capacity` entries of a lane, and `width` rows in a part.
+    parts are rows of (first row of S, rows, first block, blocks); lanes of lane_rows rows of A each; room for
+    `capacity` words of a lane, and `width` rows, in `quads` groups of four, in a part.
     """
 
     parts: np.ndarray
@@ -39,26 +40,22 @@ class Lists(NamedTuple):
     lane_rows: int
     capacity: int
     width: int
-    shift: int  # entries count rows of A in these powers of two: in bytes of a panel where warps share out a list
+    quads: int = 0
 
     @property
-    def shared(self) -> bool:
-        return self.shift > 0
+    def most(self) -> int:
+        """Entries of a lane in a part."""
+        return int(self.parts[:, 3].max()) * self.lane_rows
 
     @property
     def shared_bytes(self) -> int:
-        return _list_bytes(self.width, self.capacity)
+        if self.quads:
+            return _list_bytes((QUAD + 1) * self.quads + 1, -(-self.most // 2))
+        return _list_bytes(self.width, self.most)
 
 
-def _list_bytes(width: int, capacity: int) -> int:
-    return 4 * (width + ORDER_THREADS // WARP + _MOST_BLOCKS + 1 + 2 * SHARES + 1 + capacity)
-
-
-def _lists(rows: int, parts: np.ndarray, lane_rows: int, shift: int = 0) -> Lists:
-    width, most = int(parts[:, 1].max()), int(parts[:, 3].max()) * lane_rows
-    if shift:  # zeros for rows of S with an odd number of entries, and at the ends of shares
-        most += min(width, most) + SHARES * VECTOR
-    return Lists(parts, -(-rows // lane_rows), lane_rows, -(-most // VECTOR) * VECTOR, width, shift)
+def _list_bytes(width: int, entries: int) -> int:
+    return 4 * (width + ORDER_THREADS // WARP + MOST_BLOCKS + 1 + entries)
 
 
 def lists_for_gather(rows: int, sketch_size: int, nnz: int, shared_bytes: int) -> Lists:
@@ -67,7 +64,8 @@ def lists_for_gather(rows: int, sketch_size: int, nnz: int, shared_bytes: int) -
     while _list_bytes(0, lane_rows) > shared_bytes // 2:
         lane_rows //= 2
     room = min(1 << PLACE_BITS, (shared_bytes - _list_bytes(0, lane_rows)) // 4)
-    return _lists(rows, _parts(sketch_size, nnz, lambda blocks: room if blocks == 1 else 0), lane_rows)
+    parts = _parts(sketch_size, nnz, lambda blocks: room if blocks == 1 else 0)
+    return Lists(parts, -(-rows // lane_rows), lane_rows, lane_rows, int(parts[:, 1].max()))
 
 
 class GatherCut(NamedTuple):
@@ -95,9 +93,10 @@ def spans(columns: int, most: int = MOST_SPAN) -> tuple[int, int]:
 
 
 class PanelCut(NamedTuple):
-    """The grid of `panels.panels`: blocks take lanes_each panels."""
+    """The grid of `panels.panels`: warps take `slots` quads, blocks lanes_each panels."""
 
     lists: Lists
+    slots: int
     tiles: int
     lanes_each: int
     groups: int
@@ -109,35 +108,29 @@ def panel_cut(rows: int, columns: int, sketch_size: int, nnz: int, itemsize: int
 
     None where SA is so large that its parts would go over A more often than its blocks do.
     """
-    row_bytes = TILE * itemsize
-    panel = 13 * (1 << 12) // row_bytes // WARP * WARP  # of the 2^16 bytes that an entry counts; the rest is for SA
-    while _panel_bytes(panel, row_bytes, 0, 1) > shared_bytes * 2 // 5:
-        panel -= WARP
-
-    def room(blocks: int) -> int:
-        return min((1 << PLACE_BITS) - 1, (shared_bytes - _panel_bytes(panel, row_bytes, 0, blocks)) // (row_bytes + 8))
-
-    lists = _lists(rows, _parts(sketch_size, nnz, room), panel, row_bytes.bit_length() - 1)
-    if len(lists.parts) > nnz:
+    warps = PANEL_THREADS // WARP
+    step = 2 * warps  # of rows that all warps bring, where one brings two at a time
+    panel = min(_MOST_PANEL, (shared_bytes // ROW_BYTES - 1) // 2) // step * step
+    parts = _parts(sketch_size, nnz, lambda _: warps * MOST_SLOTS * QUAD)
+    if len(parts) > nnz:
         return None
-    tiles = -(-columns // TILE)
+    width, most = int(parts[:, 1].max()), int(parts[:, 3].max()) * panel
+    slots = -(-width // (warps * QUAD))
+    # A quad takes two words an entry of its longest row of S, and no more than two for the last odd one.
+    capacity = 2 * (most + min(most, warps * slots))
+    lists = Lists(parts, -(-rows // panel), panel, capacity, width, warps * slots)
+    tiles = -(-columns * itemsize // ROW_BYTES)
     blocks = _BLOCKS // 2  # each has a multiprocessor to itself
-    groups = max(1, min(lists.lanes, blocks // (tiles * len(lists.parts)), rows * nnz // (_LEAST * sketch_size)))
+    groups = max(1, min(lists.lanes, blocks // (tiles * len(parts)), rows * nnz // (_LEAST * sketch_size)))
     lanes_each = max(1, -(-lists.lanes // groups))
-    shared = _panel_bytes(panel, row_bytes, lists.width, int(lists.parts[:, 3].max()))
-    return PanelCut(lists, tiles, lanes_each, max(1, -(-lists.lanes // lanes_each)), shared)
-
-
-def _panel_bytes(panel: int, row_bytes: int, width: int, blocks: int) -> int:
-    lists = 2 * 4 * (blocks * panel + width + SHARES * VECTOR + VECTOR)
-    return 16 * panel + lists + row_bytes * (panel + 1 + width + 1)
+    return PanelCut(lists, slots, tiles, lanes_each, max(1, -(-lists.lanes // lanes_each)), ROW_BYTES * (2 * panel + 1))
 
 
 def _parts(d: int, nnz: int, room: Callable[[int], int]) -> np.ndarray:
     """Blocks of S shared out evenly among as few parts as hold them, or, where one is too large, its rows."""
     edges = np.arange(nnz + 1, dtype=np.int64) * d // nnz
     largest = int(np.diff(edges).max())
-    blocks = min(nnz, _MOST_BLOCKS)
+    blocks = min(nnz, MOST_BLOCKS)
     while blocks > 1 and largest * blocks > room(blocks):
         blocks -= 1
     if largest <= room(blocks):

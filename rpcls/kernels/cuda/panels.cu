@@ -1,148 +1,151 @@
-// The sweep of a sparse sign sketch with several entries a column: rows of A are staged in shared memory, a tile of 32
-// columns at a time, and meet all their rows of S from there.
+// The sweep of a sparse sign sketch with several entries a column: rows of A are staged in shared memory, 128 bytes of
+// each at a time, and meet all their rows of S from there.
 //
-// A block keeps its tile of SA, of a part of the rows of S, in shared memory, too (1024 x 32 floats are 128 KiB of the
-// 227 that a block may have on an H100 or H200). For each panel of rows its warps share out the list of entries, sorted
-// by row of S, at rows of S: so no two of them ever meet in an entry of SA. Entries come in pairs of one row of S,
-// which costs a few zeros and spares every branch: instructions, not bytes, are what this sweep waits for.
+// SA stays in registers: a warp owns rows of S, four abreast, eight of its lanes with 16 bytes of each. At every step
+// each of the four takes one entry, so one load brings four rows of A, and a fused multiply by +-1 adds them. Where one
+// of four has fewer entries in a panel than another it takes zeros: half as many again at 1024 rows of S. So the fewer
+// panels the better, and they have all of the shared memory: what this sweep waits for is that memory, at one row of A
+// an entry and a cycle.
 #include "types.cuh"
 
 #define THREADS 1024
 #define WARPS (THREADS / WARP)
-#define TILE WARP  // columns of a block: one for each lane of a warp
+#define QUAD 4  // rows of S abreast
+#ifndef SLOTS
+#define SLOTS 8  // quads of a warp, one after the other
+#endif
 #ifndef PANEL
-#define PANEL 256  // rows of A in shared memory
+#define PANEL 896  // rows of A in each of two panels in shared memory
 #endif
-#define LOADS (PANEL / WARPS)  // rows of a panel that a warp brings
-#define VECTOR 4               // entries of the list read at a time, see order.cu
-#define ROW_BYTES (TILE * (u32)sizeof(Real))
-
-struct alignas(16) Entries {
-    u32 of[VECTOR];
-};
-
-// 16 bytes into shared memory, where a card can do that by itself; `arrived` waits for this thread's.
-__device__ __forceinline__ void send(uint4* to, const uint4* from) {
-#if __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((u32)__cvta_generic_to_shared(to)), "l"(from));
-#else
-    *to = *from;
+#ifndef PLAIN
+#define PLAIN 1  // no weights, and no other units
 #endif
-}
+#define ROW_BYTES 128                         // of a row of A, in a panel
+#define TILE (ROW_BYTES / (int)sizeof(Real))  // columns of a block
+#define LANES (WARP / QUAD)                   // that hold a row of S
+#define HELD (TILE / LANES)                   // of its columns each
+#define OWN (PANEL / WARPS)                   // rows of a panel that a warp brings
+#define ABREAST (WARP / TILE)                 // at a time
+#define EACH ((OWN / ABREAST + SLOTS - 1) / SLOTS)  // times, while a quad is worked on
 
-__device__ __forceinline__ void arrived() {
-#if __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.wait_all;" ::: "memory");
-#endif
-}
-
-struct alignas(16) Scalars {  // of a row: the root of its weight, and that times b
-    double root, rhs;
+struct alignas(16) Share {
+    Real of[HELD];
 };
 
 // Blocks are (tiles of columns, parts, groups of lanes_each panels). parts (parts, 4), list (parts, lanes, capacity)
-// and shares (parts, lanes, WARPS + 1) are those of order.cu with PANEL rows a lane, which count in bytes of a panel.
+// and starts (parts, lanes, WARPS * SLOTS + 1) are those of quads.cu with PANEL rows a lane.
 //
 // Leaves out (groups, d, n) = SA and, from the first part, sums (groups, 3, n): 1'A, squared norms and A'b.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     panels(const Input* A, i64 row_stride, const Real* b, i64 b_stride, const double* weight, i64 count, i64 n,
-           double scale_a, double scale_b, const i64* parts, const u32* list, const u32* shares, i64 lanes,
+           double scale_a, double scale_b, const i64* parts, const u32* list, const u32* starts, i64 lanes,
            i64 capacity, i64 lanes_each, i64 d, Real* out, double* sums) {
-    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-    const i64 column = (i64)blockIdx.x * TILE + lane, group = blockIdx.z;
-    const bool there = column < n, plain = !weight && scale_a == 1.0;
-    const i64 first_row = parts[4 * blockIdx.y], part_rows = parts[4 * blockIdx.y + 1];
-    const bool summing = blockIdx.y == 0;
-    list += blockIdx.y * lanes * capacity;
-    shares += blockIdx.y * lanes * (WARPS + 1);
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, abreast = lane / TILE;
+    const i64 column = (i64)blockIdx.x * TILE + lane % TILE, group = blockIdx.z;
+    const bool there = column < n, summing = blockIdx.y == 0;
 
-    SHARED(Scalars, room);
-    Scalars* const scalars = room;                                 // (PANEL)
-    Entries* const entries = (Entries*)(scalars + PANEL);          // (2, capacity / VECTOR)
-    Real* const panel = (Real*)(entries + 2 * capacity / VECTOR);  // (PANEL + 1, TILE), the last row zero
-    Real* const kept = panel + (PANEL + 1) * TILE;                 // (part_rows + 1, TILE), the last row nobody's
-    for (i64 i = threadIdx.x; i < (part_rows + 1) * TILE; i += THREADS) kept[i] = (Real)0;
-    if (warp == 0) panel[PANEL * TILE + lane] = (Real)0;
+    SHARED(Share, room);
+    Real* const panel = (Real*)room;  // (2 PANEL + 1, TILE), the last row zero
+    if (threadIdx.x < TILE) panel[2 * PANEL * TILE + threadIdx.x] = (Real)0;
 
-    const u32 lane_bytes = lane * (u32)sizeof(Real);
+    const u32 lane_bytes = lane % LANES * (u32)sizeof(Share);
     const i64 begin = group * lanes_each, end = smaller(lanes, begin + lanes_each);
+    starts += (blockIdx.y * lanes + begin) * (WARPS * SLOTS + 1) + warp * SLOTS + lane;
+    list += (blockIdx.y * lanes + begin) * capacity + lane;
+    Real total[SLOTS][HELD] = {};
     double sum = 0.0, square = 0.0, product = 0.0;
-    Real held[LOADS] = {};
-    u32 from = 0, to = 0, next_from = 0, next_to = 0;  // this warp's share of the list
+    u32 start = 0, word = 0;  // in the list: where quad `lane` of the warp begins; a pair of its entries
     for (i64 l = begin - 1; l < end; ++l) {
         const bool more = l + 1 < end;
-        const i64 next = (l + 1) * PANEL;
-        const Entries* const listed = entries + ((l - begin) & 1) * (capacity / VECTOR);
+        const i64 next = (l + 1) * PANEL + warp * OWN;  // the first row that the warp brings
+        const int have = more && there ? (int)smaller(OWN, count - next) - abreast : 0;
+        const Input* from = A + (next + abreast) * row_stride + column;
+        Real* to = panel + (((l + 1) & 1) * PANEL + warp * OWN) * TILE + lane;
+        u32 next_start = 0;
         Real own_rhs = (Real)0;
-        double own_weight = 0.0;
-        if (more) {  // the next panel is on its way, and nothing waits for it, while this one is worked on
-            const u32* const share = shares + (l + 1) * (WARPS + 1);
-            const u32 coming = share[WARPS] / 4;
-            uint4* const to_there = (uint4*)(entries + ((l + 1 - begin) & 1) * (capacity / VECTOR));
-            for (u32 p = threadIdx.x; p < coming; p += THREADS)
-                send(to_there + p, (const uint4*)(list + (l + 1) * capacity) + p);
-            const Input* from_there = A + (next + warp) * row_stride + column;
-            const int have = there ? (int)smaller(PANEL, count - next) - warp : 0;
-#pragma unroll
-            for (int e = 0; e < LOADS; ++e, from_there += WARPS * row_stride)
-                held[e] = e * WARPS < have ? widen(*from_there) : (Real)0;
-            const i64 row = next + threadIdx.x;
-            if (threadIdx.x < PANEL && row < count) {
-                own_weight = weight ? weight[row] : 1.0;
-                if (b) own_rhs = b[row * b_stride];
+        double own_root = 0.0;
+        if (more) {
+            if (lane <= SLOTS) next_start = *starts;
+            starts += WARPS * SLOTS + 1;
+            if (lane < OWN && next + lane < count) {
+                own_root = weight ? sqrt(weight[next + lane]) : 1.0;
+                if (b) own_rhs = b[(next + lane) * b_stride];
             }
-            next_from = share[warp];
-            next_to = share[warp + 1];
         }
-        for (u32 p = from; p < to; ++p) {
-            const Entries some = listed[p];
-            Real value[VECTOR];
+
+        u32 at = __shfl_sync(EVERY_LANE, start, 0), chunk = at + WARP, source = (u32)(lane / LANES);
+        const u32 last = __shfl_sync(EVERY_LANE, start, SLOTS);
+        u32 ahead = chunk + lane < last ? list[chunk] : 0;
 #pragma unroll
-            for (int r = 0; r < VECTOR; ++r)
-                value[r] = *(const Real*)((const char*)panel + ((some.of[r] & 0xffffu) | lane_bytes));
+        for (int q = 0; q < SLOTS; ++q) {
+            Real held[EACH];
 #pragma unroll
-            for (int r = 0; r < VECTOR; r += 2) {
-                const u32 target = (some.of[r] >> 16 & 0x3fffu) * ROW_BYTES;
-                *(Real*)((char*)kept + (target | lane_bytes)) +=
-                    signed_by(value[r], some.of[r]) + signed_by(value[r + 1], some.of[r + 1]);
+            for (int e = 0; e < EACH; ++e, from += ABREAST * row_stride)
+                held[e] = (q * EACH + e) * ABREAST < have ? widen(*from) : (Real)0;
+
+            const u32 stop = __shfl_sync(EVERY_LANE, start, q + 1);
+            while (at < stop) {
+                for (const u32 until = stop < chunk ? stop : chunk; at < until; at += QUAD, source += QUAD) {
+                    const u32 pair = __shfl_sync(EVERY_LANE, word, (int)source);
+#pragma unroll
+                    for (int half = 0; half < 2; ++half) {
+                        const u32 place = half ? pair >> 13 : pair << 3;
+                        const Share row = *(const Share*)((const char*)room + ((place & 0x3ff80u) | lane_bytes));
+                        const Real sign = signed_by((Real)1, half ? pair : pair << 31);
+#pragma unroll
+                        for (int c = 0; c < HELD; ++c) total[q][c] = fma(row.of[c], sign, total[q][c]);
+                    }
+                }
+                if (at < chunk) break;
+                word = ahead;
+                chunk += WARP;
+                ahead = chunk + lane < last ? list[chunk] : 0;
+            }
+
+            if (!more) continue;
+#pragma unroll
+            for (int e = 0; e < EACH; ++e) {
+                const int i = (q * EACH + e) * ABREAST;
+                if (i >= OWN) continue;
+                const double root = PLAIN ? 1.0 : __shfl_sync(EVERY_LANE, own_root, i + abreast);
+                double rhs = (double)__shfl_sync(EVERY_LANE, own_rhs, i + abreast);
+                if (!PLAIN) rhs *= root * scale_b;
+                const Real value = PLAIN ? held[e] : held[e] * (Real)(root * scale_a);
+                to[i * TILE] = value;
+                if (!summing) continue;
+                const double a = (double)value;
+                sum = PLAIN ? sum + a : fma(a, root, sum);
+                square = fma(a, a, square);
+                product = fma(a, rhs, product);
             }
         }
         if (!more) break;
-        if (threadIdx.x < PANEL) {
-            const double root = weight ? sqrt(own_weight) : own_weight;
-            scalars[threadIdx.x] = Scalars{root, (double)own_rhs * (root * scale_b)};
-        }
-        from = next_from / VECTOR;
-        to = next_to / VECTOR;
-        arrived();
-        __syncthreads();
-#pragma unroll
-        for (int e = 0; e < LOADS; ++e) {
-            const int i = warp + e * WARPS;
-            const Scalars row = scalars[i];
-            const Real value = plain ? held[e] : held[e] * (Real)(row.root * scale_a);
-            panel[i * TILE + lane] = value;
-            if (!summing) continue;
-            const double a = (double)value;
-            sum = fma(a, row.root, sum);
-            square = fma(a, a, square);
-            product = fma(a, row.rhs, product);
-        }
+        start = next_start;
+        if (l >= begin) list += capacity;
+        at = __shfl_sync(EVERY_LANE, start, 0);
+        word = at + lane < __shfl_sync(EVERY_LANE, start, SLOTS) ? list[at] : 0;
         __syncthreads();
     }
 
-    __syncthreads();
-    for (i64 r = warp; r < part_rows; r += WARPS)
-        if (there) out[(group * d + first_row + r) * n + column] = kept[r * TILE + lane];
+    const i64 first_row = parts[4 * blockIdx.y], rows = parts[4 * blockIdx.y + 1];
+    const i64 first = (i64)blockIdx.x * TILE + lane % LANES * HELD;
+#pragma unroll
+    for (int q = 0; q < SLOTS; ++q) {
+        const i64 row = QUAD * (warp * SLOTS + q) + lane / LANES;
+        if (row >= rows) continue;
+#pragma unroll
+        for (int c = 0; c < HELD; ++c)
+            if (first + c < n) out[(group * d + first_row + row) * n + first + c] = total[q][c];
+    }
     if (!summing) return;
-    double* const meet = (double*)panel;  // (WARPS, WARP)
+    double* const meet = (double*)room;  // (THREADS)
     for (int which = 0; which < 3; ++which) {
         __syncthreads();
         meet[threadIdx.x] = which == 0 ? sum : which == 1 ? square : product;
         __syncthreads();
-        if (warp || !there) continue;
-        double total = 0.0;
-        for (int w = 0; w < WARPS; ++w) total += meet[w * WARP + lane];
-        sums[(group * 3 + which) * n + column] = total;
+        if (threadIdx.x >= TILE || !there) continue;
+        double all = 0.0;
+        for (int i = lane; i < THREADS; i += TILE) all += meet[i];
+        sums[(group * 3 + which) * n + column] = all;
     }
 }

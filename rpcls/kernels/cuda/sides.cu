@@ -3,31 +3,37 @@
 
 #define THREADS 256
 
-// S[b 1]: blocks are (threads of rows of S, parts, groups of lanes_each lanes), lists those of order.cu. Leaves out
-// (groups, d, k + 1).
+// S[b 1]: blocks are (threads of rows of S, parts, groups of lanes_each lanes), lists those of quads.cu if `paired`, or
+// of order.cu. Leaves out (groups, d, k + 1).
 extern "C" __global__ void sides(const Real* b, i64 b_row_stride, i64 b_column_stride, const double* weight, i64 k,
                                  double scale_b, i64 d, const i64* parts, const u32* list, const u32* bounds, i64 lanes,
-                                 i64 lane_rows, i64 shift, i64 capacity, i64 width, i64 lanes_each,
+                                 i64 lane_rows, i64 paired, i64 capacity, i64 width, i64 lanes_each,
                                  double* out) {
     const i64* const part = parts + 4 * blockIdx.y;
     const i64 r = (i64)blockIdx.x * blockDim.x + threadIdx.x, group = blockIdx.z;
     if (r >= part[1]) return;
     out += (group * d + part[0] + r) * (k + 1);
-    for (i64 j = 0; j <= k; ++j) {
-        double total = 0.0;
+    for (i64 j = 0; j == 0 || j < k; ++j) {
+        double total = 0.0, ones = 0.0;
         for (i64 lane = group * lanes_each; lane < smaller(lanes, (group + 1) * lanes_each); ++lane) {
             const i64 here = blockIdx.y * lanes + lane;
             const u32 own = bounds[here * width + r], first = own & 0xffffu, all = own >> 16;
             for (u32 p = 0; p < all; ++p) {
-                const u32 entry = list[here * capacity + first + p];
-                const i64 row = lane * lane_rows + ((entry & 0xffffu) >> shift);
+                u32 entry = list[here * capacity + first + (paired ? p / 2 * 4 : p)];
+                i64 row = lane * lane_rows + (entry & 0xffffu);
+                if (paired) {
+                    if (p % 2 == 0) entry = entry << 31 | (entry & 0x7ff0u) << 16;
+                    row = (lane & ~1) * lane_rows + (entry >> 20 & 0x7ffu);
+                }
                 const double root = weight ? sqrt(weight[row]) : 1.0;
                 const double value =
-                    j < k ? (double)b[row * b_row_stride + j * b_column_stride] * (root * scale_b) : root;
+                    j < k ? (double)b[row * b_row_stride + j * b_column_stride] * (root * scale_b) : 0.0;
                 total += entry >> 31 ? -value : value;
+                ones += entry >> 31 ? -root : root;
             }
         }
-        out[j] = total;
+        if (j < k) out[j] = total;
+        if (j == 0) out[k] = ones;
     }
 }
 

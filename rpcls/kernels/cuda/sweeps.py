@@ -31,6 +31,7 @@ _LANES = 32  # of accumulators added up by one thread
 _THREADS = 256
 _BLOCK_BYTES = 64 << 20  # rows of a dense S realised at a time
 _COPY_BYTES = 256 << 20  # rows that are not contiguous copied at a time
+_LIST_ENTRIES = 1 << 27  # of a sparse S listed at a time, at up to 9 bytes each
 _PANEL_BYTES = 16 << 20  # rows that Hadamard transforms keep in the L2 cache
 _TOTAL_ROWS = 1 << 14  # rows of b that a block adds up
 _SIDE_GROUPS, _SIDE_BYTES = 512, 64 << 20  # of lanes, in the sketch of b, and what they may take
@@ -89,19 +90,19 @@ def strides(array: Any) -> tuple[int, ...]:
     return tuple(s // array.itemsize for s in array.strides)
 
 
-def _contiguous(A: Any) -> Iterator[tuple[int, int, Any]]:
-    """(first, stop, A[first:stop]) with contiguous rows: all of them, or copies of some at a time."""
+def _contiguous(A: Any, most: int | None = None) -> Iterator[tuple[int, int, Any]]:
+    """(first, stop, A[first:stop]) with contiguous rows, at most `most`: as they are, or copies of some at a time."""
     m, n = A.shape
-    if strides(A)[1] == 1 or n == 1 or m == 0:
-        yield 0, m, A
-        return
-    step = max(1, _COPY_BYTES // (A.itemsize * n))
-    for i in range(0, m, step):
-        yield i, min(m, i + step), cupy().ascontiguousarray(A[i : i + step])
+    copy = strides(A)[1] != 1 and n > 1
+    step = max(1, _COPY_BYTES // (A.itemsize * n)) if copy else max(1, m)
+    step = step if most is None else min(step, most)
+    for i in range(0, max(1, m), step):
+        some = A[i : i + step]
+        yield i, min(m, i + step), cupy().ascontiguousarray(some) if copy else some
 
 
-def _parts(rows: Rows) -> Iterator[Rows]:
-    for i, j, A in _contiguous(rows.A):
+def _parts(rows: Rows, most: int | None = None) -> Iterator[Rows]:
+    for i, j, A in _contiguous(rows.A, most):
         weight = None if rows.weight is None else rows.weight[i:j]
         yield rows._replace(A=A, b=rows.b[i:j], weight=weight, start=rows.start + i)
 
@@ -130,7 +131,7 @@ def add_lanes(parts: Any, factor: float = 1.0) -> Any:
 def sparse_sign(rows: Rows, key: int, d: int, nnz: int) -> Swept:
     """The sweep under a sparse sign sketch of `nnz` blocks."""
     swept = None
-    for part in _parts(rows):
+    for part in _parts(rows, max(1, _LIST_ENTRIES // nnz)):
         one = _sparse_sign(part, key, d, nnz)
         swept = one if swept is None else swept.plus(one)
     assert swept is not None
@@ -147,26 +148,25 @@ def _sparse_sign(rows: Rows, key: int, d: int, nnz: int) -> Swept:
     parts = xp.asarray(lists.parts)
     entries = xp.empty((len(lists.parts), lists.lanes, lists.capacity), np.uint32)
     bounds = xp.empty((len(lists.parts), lists.lanes, lists.width), np.uint32)
-    shares = xp.empty((len(lists.parts), lists.lanes, cuts.SHARES + 1), np.uint32) if lists.shared else None
-    launch(
-        "order", "order", rows.b.dtype, (lists.lanes, len(lists.parts)), cuts.ORDER_THREADS,
-        (np.uint64(key), rows.start, m, d, nnz, parts, lists.lane_rows, lists.shift, lists.capacity, lists.width,
-         entries, bounds, shares),
-        lists.shared_bytes,
-    )  # fmt: skip
-    factor = 1 / np.sqrt(nnz)
+    grid, factor = (lists.lanes, len(lists.parts)), 1 / np.sqrt(nnz)
+    listed = (np.uint64(key), rows.start, m, d, nnz, parts, lists.lane_rows, lists.capacity, lists.width)
+    threads, dtype = cuts.ORDER_THREADS, rows.b.dtype
     if cut is None:
+        launch("order", "order", dtype, grid, threads, (*listed, entries, bounds), lists.shared_bytes)
         SA, sums = _gather(rows, lists, entries, bounds, d, factor)
     else:
-        SA, sums = _panels(rows, cut, parts, entries, shares, d, factor)
+        starts = xp.empty((len(lists.parts), lists.lanes, lists.quads + 1), np.uint32)
+        arguments = (*listed, lists.quads, entries, bounds, starts)
+        launch("quads", "quads", dtype, grid, threads, arguments, lists.shared_bytes)
+        SA, sums = _panels(rows, cut, parts, entries, starts, d, factor)
     groups = min(lists.lanes, _SIDE_GROUPS, max(1, _SIDE_BYTES // (8 * d * (k + 1))))
     each = -(-lists.lanes // groups)
     groups = -(-lists.lanes // each)
     sides = xp.empty((groups, d, k + 1))
     launch(
-        "sides", "sides", rows.b.dtype, (-(-lists.width // _THREADS), len(lists.parts), groups), _THREADS,
+        "sides", "sides", dtype, (-(-lists.width // _THREADS), len(lists.parts), groups), _THREADS,
         (rows.b, *strides(rows.b), rows.weight, k, rows.scale[1], d, parts, entries, bounds, lists.lanes,
-         lists.lane_rows, lists.shift, lists.capacity, lists.width, each, sides),
+         lists.lane_rows, int(cut is not None), lists.capacity, lists.width, each, sides),
     )  # fmt: skip
     columns = _columns(rows, sums)
     return Swept(SA, xp.asnumpy(add_lanes(sides, factor)), columns, *_totals(rows))
@@ -191,14 +191,15 @@ def _gather(rows: Rows, lists: cuts.Lists, entries: Any, bounds: Any, d: int, fa
 
 
 def _panels(
-    rows: Rows, cut: cuts.PanelCut, parts: Any, entries: Any, shares: Any, d: int, factor: float
+    rows: Rows, cut: cuts.PanelCut, parts: Any, entries: Any, starts: Any, d: int, factor: float
 ) -> tuple[Any, Any]:
     n, xp, lists = rows.A.shape[1], cupy(), cut.lists
     out, sums = xp.empty((cut.groups, d, n), rows.b.dtype), xp.empty((cut.groups, 3, n))
     launch(
         "panels", "panels", rows.A.dtype, (cut.tiles, len(lists.parts), cut.groups), cuts.PANEL_THREADS,
-        (*rows.contiguous, parts, entries, shares, lists.lanes, lists.capacity, cut.lanes_each, d, out, sums),
-        cut.shared_bytes, PANEL=lists.lane_rows,
+        (*rows.contiguous, parts, entries, starts, lists.lanes, lists.capacity, cut.lanes_each, d, out, sums),
+        cut.shared_bytes, PANEL=lists.lane_rows, SLOTS=cut.slots,
+        PLAIN=int(rows.weight is None and rows.scale == (1.0, 1.0)),
     )  # fmt: skip
     return add_lanes(out, factor), sums
 

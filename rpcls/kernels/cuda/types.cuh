@@ -8,6 +8,7 @@
 // which adds to it in a fixed order. Results are the same from run to run, and there is no other mode.
 #pragma once
 
+typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 typedef long long i64;
@@ -28,7 +29,7 @@ typedef float Input;
 typedef float Real;
 __device__ __forceinline__ Real widen(Input x) { return x; }
 #else
-typedef unsigned short Input;  // the bits; conversions are exact, and need no header
+typedef u16 Input;  // the bits; conversions are exact, and need no header
 typedef float Real;
 
 __device__ __forceinline__ float float_of(u32 bits) {
