@@ -113,6 +113,8 @@ inline unsigned atomicAdd(unsigned* place, unsigned value) {
     *place += value;
     return before;
 }
+inline unsigned min(unsigned a, unsigned b) { return a < b ? a : b; }
+inline unsigned max(unsigned a, unsigned b) { return a < b ? b : a; }
 inline int __ffs(unsigned word) { return __builtin_ffs((int)word); }
 inline int __popcll(unsigned long long word) { return __builtin_popcountll(word); }
 

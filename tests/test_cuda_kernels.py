@@ -274,38 +274,63 @@ def test_some_entries_listed_at_a_time(card: Any, monkeypatch: pytest.MonkeyPatc
     check_sums(swept, expected, 1e-13)
 
 
+def listed(S: Any, m: int, start: int, rows: int, panels: int) -> tuple[np.ndarray, np.ndarray]:
+    """What quads.cu says of a sketch in one part: words (stretches, capacity) and starts."""
+    d, nnz = S.sketch_size, S.family.nnz_per_column
+    quads, stretches, entries = 32 * -(-d // 128), -(-m // (rows * panels)), nnz * rows * panels
+    capacity = 2 * (entries + min(entries, panels * quads))
+    words = np.zeros((stretches, capacity), np.uint32)
+    starts = np.zeros((stretches, panels * quads + 1), np.uint32)
+    key, parts = np.uint64(S.key.value), np.array([[0, d, 0, nnz]])
+    arguments = (key, start, m, d, nnz, parts, rows, panels, capacity, quads, words, starts)
+    shared = cuts._quad_bytes(quads, panels, entries)
+    kernels("quads", "float32").quads((stretches, 1), (cuts.ORDER_THREADS,), arguments, shared)
+    return words, starts.astype(int)
+
+
 @needs_compiler
 @pytest.mark.parametrize(
-    ("d", "nnz", "rows"), [(8, 8, 300), (50, 3, 256), (1000, 8, 640), (1000, 8, 200), (40, 16, 64)]
+    ("d", "nnz", "rows", "panels"),
+    [(8, 8, 300, 2), (50, 3, 256, 1), (1000, 8, 128, 3), (1000, 8, 64, 8), (40, 16, 64, 5), (1, 1, 600, 4)],
 )
-def test_quads_hold_every_entry_once(d: int, nnz: int, rows: int) -> None:
-    """The words of each row of S, against S itself: in order, and zeros where no entry is left."""
-    m, start = 2 * rows + rows // 3, 2**40
+def test_quads_hold_every_entry_once(d: int, nnz: int, rows: int, panels: int) -> None:
+    """Every entry of S, in order, in the phase of its panel or in the next, and zeros where none is left."""
+    m, start = 2 * rows * panels + 3 * rows // 2, 2**40
     S = rpcls.SparseSign(nnz).sample(d, rng=3)
     exact = S.columns(start, start + m).toarray()
-    quads = 32 * -(-d // 128)
-    capacity = 2 * (nnz * rows + min(nnz * rows, quads))
-    lists, bounds = np.zeros((3, capacity), np.uint32), np.zeros((3, d), np.uint32)
-    starts, parts = np.zeros((3, quads + 1), np.uint32), np.array([[0, d, 0, nnz]])
-    arguments = (np.uint64(S.key.value), start, m, d, nnz, parts, rows, capacity, d, quads, lists, bounds, starts)
-    kernels("quads", "float32").quads((3, 1), (512,), arguments, 4 * (5 * quads + 1 + 16 + 17) + 2 * nnz * rows)
-    for lane in range(3):
-        steps = np.diff(starts[lane].astype(int)) // 4
-        assert starts[lane, 0] == 0 and starts[lane, -1] <= capacity
-        for r in range(4 * quads):
-            own = lists[lane, starts[lane, r // 4] + r % 4 : starts[lane, r // 4 + 1] : 4].astype(int)
-            assert len(own) == steps[r // 4]
-            at = np.column_stack([own >> 4 & 0x7FF, own >> 20 & 0x7FF]).ravel() - lane % 2 * rows
-            minus = np.column_stack([own & 1, own >> 31]).ravel()
-            columns = exact[r, lane * rows : (lane + 1) * rows] if r < d else np.zeros(0)
-            (there,) = columns.nonzero()
-            assert np.array_equal(at[: len(there)], there) and np.array_equal(minus[: len(there)], columns[there] < 0)
-            assert np.all(at[len(there) :] == (2 - lane % 2) * rows)
-            if r < d:
-                assert bounds[lane, r] == starts[lane, r // 4] + r % 4 + (len(there) << 16)
-        entries = np.zeros(4 * quads, int)
-        entries[:d] = (exact[:, lane * rows : (lane + 1) * rows] != 0).sum(axis=1)
-        assert np.array_equal(steps, -(-entries.reshape(quads, 4).max(axis=1) // 2))
+    words, starts = listed(S, m, start, rows, panels)
+    quads = (starts.shape[1] - 1) // panels
+    for stretch, at in enumerate(starts):
+        assert at[0] == 0 and np.all(np.diff(at) % 4 == 0) and at[-1] <= words.shape[1]
+        first = stretch * panels
+        for r in range(d):
+            found, minus = [], []
+            for phase in range(panels):
+                begin, end = at[phase * quads + r // 4 : phase * quads + r // 4 + 2]
+                own = words[stretch, begin + r % 4 : end : 4].astype(int)
+                place = np.column_stack([own >> 4 & 0x7FF, own >> 20 & 0x7FF]).ravel()
+                sign = np.column_stack([own & 1, own >> 31]).ravel()
+                room, row = place // rows, place % rows
+                there = room < 3
+                assert np.all(place[~there] == 3 * rows) and np.all(np.diff(there.astype(int)) <= 0)
+                panel = np.where(room == (first + phase) % 3, first + phase, first + phase - 1)[there]
+                assert np.array_equal(room[there], panel % 3) and np.all(panel >= first)
+                found.append(panel * rows + row[there])
+                minus.append(sign[there])
+            here = exact[r, first * rows : (first + panels) * rows]
+            (nonzero,) = here.nonzero()
+            assert np.array_equal(np.concatenate(found), first * rows + nonzero)
+            assert np.array_equal(np.concatenate(minus), here[nonzero] < 0)
+
+
+@needs_compiler
+def test_steps_are_few() -> None:
+    """At the sizes that are to be fast, a quarter more than the entries; without catching up it is six tenths."""
+    S = rpcls.SparseSign(8).sample(1024, rng=0)
+    (entries, alone), (_, together) = (
+        (8 * 4608, 2 * listed(S, 4608, 0, 576, panels)[1][:, -1].sum()) for panels in (1, 8)
+    )
+    assert 1.2 < together / entries < 1.28 and 1.55 < alone / entries < 1.7
 
 
 @needs_compiler
@@ -473,19 +498,21 @@ def test_parts_hold_every_row_of_the_sketch_once(d: int, nnz: int, itemsize: int
         cut = cuts.panel_cut(m, 256, d, nnz, itemsize, shared) if nnz > 1 else None
         if cut is None:
             lists = cuts.lists_for_gather(m, d, nnz, shared)
-            assert np.all(lists.parts[:, 3] == 1)
+            assert np.all(lists.parts[:, 3] == 1) and lists.shared_bytes <= shared and lists.capacity < 1 << 16
+            assert lists.width == lists.parts[:, 1].max() <= 1 << cuts.PLACE_BITS and lists.lane_rows <= 1 << 16
+            assert (lists.lanes - 1) * lists.lane_rows < m <= lists.lanes * lists.lane_rows
             gather = cuts.gather_cut(lists, m, lists.width, 3)
             assert (gather.groups - 1) * gather.lanes_each < lists.lanes <= gather.groups * gather.lanes_each
         else:
-            lists = cut.lists
-            assert cut.shared_bytes <= shared and lists.lane_rows % 64 == 0 and 2 * lists.lane_rows < 1 << 11
-            assert lists.width <= 128 * cut.slots <= 1024 and lists.quads == 32 * cut.slots
-            assert (cut.groups - 1) * cut.lanes_each < lists.lanes <= cut.groups * cut.lanes_each
-        parts = lists.parts
-        assert parts[0, 0] == 0 and parts[-1, :2].sum() == d and lists.shared_bytes <= shared
-        assert np.array_equal(parts[1:, 0], parts[:-1, :2].sum(axis=1)) and lists.capacity < 1 << 16
-        assert lists.width == parts[:, 1].max() <= 1 << cuts.PLACE_BITS and lists.lane_rows <= 1 << 16
-        assert (lists.lanes - 1) * lists.lane_rows < m <= lists.lanes * lists.lane_rows
+            assert max(cut.shared_bytes, cut.list_bytes) <= shared
+            assert cut.panel_rows % 64 == 0 and 3 * cut.panel_rows < 1 << 11
+            assert cut.width <= 128 * cut.slots <= 1024 and cut.panels * cut.panel_rows < 1 << 15
+            assert (cut.groups - 1) * cut.stretches_each < cut.stretches <= cut.groups * cut.stretches_each
+            stretch = cut.panels * cut.panel_rows
+            assert (cut.stretches - 1) * stretch < m <= cut.stretches * stretch
+        parts = (cut or lists).parts
+        assert parts[0, 0] == 0 and parts[-1, :2].sum() == d
+        assert np.array_equal(parts[1:, 0], parts[:-1, :2].sum(axis=1))
         edges = np.arange(nnz + 1) * d // nnz
         for first, rows, z, blocks in parts:
             assert edges[z] <= first and first + rows <= edges[z + blocks] and 1 <= blocks <= 16
@@ -495,8 +522,9 @@ def test_parts_hold_every_row_of_the_sketch_once(d: int, nnz: int, itemsize: int
 def test_the_sizes_that_are_to_be_fast_fit_a_block() -> None:
     """16e6 x 256 float32 under d = 1024: few parts on an H100, and work for every multiprocessor."""
     cut = cuts.panel_cut(16_000_000, 256, 1024, 8, 4, H100_BYTES)
-    assert cut is not None and len(cut.lists.parts) == 1
-    assert cut.tiles * cut.groups > 1000 and cut.lists.lane_rows == 896
+    assert cut is not None and len(cut.parts) == 1 and cut.panel_rows == 576 and cut.panels == 8
+    assert cut.tiles * cut.groups > 1000 and cut.list_bytes < H100_BYTES // 2
+    assert 4 * cut.capacity * cut.stretches < 16_000_000 * 1024 / 10  # the lists are little beside A
     lists = cuts.lists_for_gather(16_000_000, 1024, 1, H100_BYTES)
     gather = cuts.gather_cut(lists, 16_000_000, 1024, 1)
     assert len(lists.parts) == 1 and gather.groups * 1024 > 7 * 132 * 16 and gather.rows_each == 1
@@ -524,6 +552,7 @@ def test_cuts_know_the_numbers_of_the_kernels() -> None:
     assert int(defined("panels.cu", "THREADS")) == cuts.PANEL_THREADS
     assert int(defined("panels.cu", "SLOTS")) == cuts.MOST_SLOTS
     assert int(defined("panels.cu", "QUAD")) == int(defined("quads.cu", "QUAD")) == cuts.QUAD
+    assert int(defined("panels.cu", "ROOMS")) == int(defined("quads.cu", "ROOMS")) == cuts.ROOMS
     assert int(defined("panels.cu", "ROW_BYTES")) == cuts.ROW_BYTES
     assert int(defined("entries.cuh", "THREADS")) == cuts.ORDER_THREADS
     assert int(defined("entries.cuh", "MOST_BLOCKS")) == cuts.MOST_BLOCKS

@@ -19,20 +19,21 @@ __all__ = [
 WARP = 32
 ORDER_THREADS, MOST_BLOCKS, PLACE_BITS = 512, 16, 14  # entries.cuh, order.cu
 GATHER_WARPS, MOST_SPAN = 8, 8  # gather.cu, rows.cuh
-PANEL_THREADS, QUAD, MOST_SLOTS, ROW_BYTES = 1024, 4, 8, 128  # panels.cu, quads.cu
+PANEL_THREADS, QUAD, MOST_SLOTS, ROOMS, ROW_BYTES = 1024, 4, 8, 3, 128  # panels.cu, quads.cu
 MOST_WARPS = 16  # gradient.cu: a team's
 
 _BLOCKS = 16 * 132  # of a grid: many for each multiprocessor, and a multiple of how many H100 and H200 have
 _LEAST = 16  # rows of A that an accumulator should meet: fewer are not worth adding up
 _TEAM_ROWS = 64  # the fewest of a team of the gradient sweep
-_MOST_PANEL = 896  # rows: two panels and a row of zeros are counted in 11 bits, and fill the 227 KiB of an H100
+_STRETCH = 8  # panels: catching up ends with a stretch, and longer ones take more shared memory to list
+_PLACES = 1 << 11  # of rows of A that entries count in the rooms of panels
 
 
 class Lists(NamedTuple):
-    """The grid of `order.order`, or with quads that of `quads.quads`.
+    """The grid of `order.order`.
 
     parts are rows of (first row of S, rows, first block, blocks); lanes of lane_rows rows of A each; room for
-    `capacity` words of a lane, and `width` rows, in `quads` groups of four, in a part.
+    `capacity` entries of a lane, and `width` rows, in a part.
     """
 
     parts: np.ndarray
@@ -40,30 +41,22 @@ class Lists(NamedTuple):
     lane_rows: int
     capacity: int
     width: int
-    quads: int = 0
-
-    @property
-    def most(self) -> int:
-        """Entries of a lane in a part."""
-        return int(self.parts[:, 3].max()) * self.lane_rows
 
     @property
     def shared_bytes(self) -> int:
-        if self.quads:
-            return _list_bytes((QUAD + 1) * self.quads + 1, -(-self.most // 2))
-        return _list_bytes(self.width, self.most)
+        return _list_bytes(self.width, 4 * self.capacity)
 
 
-def _list_bytes(width: int, entries: int) -> int:
-    return 4 * (width + ORDER_THREADS // WARP + MOST_BLOCKS + 1 + entries)
+def _list_bytes(counts: int, bytes_of_entries: int) -> int:
+    return 4 * (counts + ORDER_THREADS // WARP + MOST_BLOCKS + 1) + bytes_of_entries
 
 
 def lists_for_gather(rows: int, sketch_size: int, nnz: int, shared_bytes: int) -> Lists:
     """Cut the lists of a sketch whose blocks are gathered one by one."""
     lane_rows = 1 << 13
-    while _list_bytes(0, lane_rows) > shared_bytes // 2:
+    while _list_bytes(0, 4 * lane_rows) > shared_bytes // 2:
         lane_rows //= 2
-    room = min(1 << PLACE_BITS, (shared_bytes - _list_bytes(0, lane_rows)) // 4)
+    room = min(1 << PLACE_BITS, (shared_bytes - _list_bytes(0, 4 * lane_rows)) // 4)
     parts = _parts(sketch_size, nnz, lambda blocks: room if blocks == 1 else 0)
     return Lists(parts, -(-rows // lane_rows), lane_rows, lane_rows, int(parts[:, 1].max()))
 
@@ -93,14 +86,40 @@ def spans(columns: int, most: int = MOST_SPAN) -> tuple[int, int]:
 
 
 class PanelCut(NamedTuple):
-    """The grid of `panels.panels`: warps take `slots` quads, blocks lanes_each panels."""
+    """The grids of `quads.quads` and `panels.panels`.
 
-    lists: Lists
+    Stretches of `panels` panels of panel_rows rows of A, with room for `capacity` words of the list of each; warps take
+    `slots` quads of rows of S, blocks stretches_each stretches.
+    """
+
+    parts: np.ndarray
+    panel_rows: int
+    panels: int
+    stretches: int
+    capacity: int
     slots: int
     tiles: int
-    lanes_each: int
+    stretches_each: int
     groups: int
     shared_bytes: int
+
+    @property
+    def width(self) -> int:
+        """Rows of a part."""
+        return int(self.parts[:, 1].max())
+
+    @property
+    def quads(self) -> int:
+        return PANEL_THREADS // WARP * self.slots
+
+    @property
+    def list_bytes(self) -> int:
+        """Shared memory of a block of `quads`."""
+        return _quad_bytes(self.quads, self.panels, int(self.parts[:, 3].max()) * self.panels * self.panel_rows)
+
+
+def _quad_bytes(quads: int, panels: int, entries: int) -> int:
+    return _list_bytes((QUAD + panels) * quads + 1, 2 * entries)
 
 
 def panel_cut(rows: int, columns: int, sketch_size: int, nnz: int, itemsize: int, shared_bytes: int) -> PanelCut | None:
@@ -110,20 +129,28 @@ def panel_cut(rows: int, columns: int, sketch_size: int, nnz: int, itemsize: int
     """
     warps = PANEL_THREADS // WARP
     step = 2 * warps  # of rows that all warps bring, where one brings two at a time
-    panel = min(_MOST_PANEL, (shared_bytes // ROW_BYTES - 1) // 2) // step * step
+    panel_rows = (min(_PLACES, shared_bytes // ROW_BYTES) - 1) // ROOMS // step * step
     parts = _parts(sketch_size, nnz, lambda _: warps * MOST_SLOTS * QUAD)
     if len(parts) > nnz:
         return None
-    width, most = int(parts[:, 1].max()), int(parts[:, 3].max()) * panel
-    slots = -(-width // (warps * QUAD))
-    # A quad takes two words an entry of its longest row of S, and no more than two for the last odd one.
-    capacity = 2 * (most + min(most, warps * slots))
-    lists = Lists(parts, -(-rows // panel), panel, capacity, width, warps * slots)
+    slots = -(-int(parts[:, 1].max()) // (warps * QUAD))
+    quads, blocks_of_part = warps * slots, int(parts[:, 3].max())
     tiles = -(-columns * itemsize // ROW_BYTES)
     blocks = _BLOCKS // 2  # each has a multiprocessor to itself
-    groups = max(1, min(lists.lanes, blocks // (tiles * len(parts)), rows * nnz // (_LEAST * sketch_size)))
-    lanes_each = max(1, -(-lists.lanes // groups))
-    return PanelCut(lists, slots, tiles, lanes_each, max(1, -(-lists.lanes // lanes_each)), ROW_BYTES * (2 * panel + 1))
+    all_panels = -(-rows // panel_rows)
+    panels = max(1, min(_STRETCH, all_panels * tiles * len(parts) // (blocks // 4)))
+    while panels > 1 and _quad_bytes(quads, panels, blocks_of_part * panels * panel_rows) > shared_bytes:
+        panels -= 1
+    stretches = -(-all_panels // panels)
+    # Two words a step, and no more steps than a quad has entries, but for one in a phase that makes them even.
+    most = blocks_of_part * panels * panel_rows
+    capacity = 2 * (most + min(most, panels * quads))
+    groups = max(1, min(stretches, blocks // (tiles * len(parts)), rows * nnz // (_LEAST * sketch_size)))
+    each = -(-stretches // groups)
+    return PanelCut(
+        parts, panel_rows, panels, stretches, capacity, slots, tiles, each, -(-stretches // each),
+        ROW_BYTES * (ROOMS * panel_rows + 1),
+    )  # fmt: skip
 
 
 def _parts(d: int, nnz: int, room: Callable[[int], int]) -> np.ndarray:

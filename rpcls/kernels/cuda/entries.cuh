@@ -55,9 +55,12 @@ __device__ __forceinline__ void clear(Part part, i64 d, i64 nnz, u32* edges, u32
     __syncthreads();
 }
 
-// The sum of `own` over the threads before this one; room (WARPS) is shared. All threads call it.
-__device__ __forceinline__ u32 sum_before(u32 own, u32* room) {
-    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+// Replace each of `count` numbers by the sum of those before it; room (WARPS) is shared. All threads call it.
+__device__ __forceinline__ void add_up(u32* numbers, int count, u32* room) {
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, each = (count + THREADS - 1) / THREADS;
+    const int begin = (int)smaller(count, threadIdx.x * each), end = (int)smaller(count, begin + each);
+    u32 own = 0;
+    for (int i = begin; i < end; ++i) own += numbers[i];
     u32 total = own;
     for (int apart = 1; apart < WARP; apart *= 2) {
         const u32 other = __shfl_sync(EVERY_LANE, total, (lane - apart) & (WARP - 1));
@@ -67,8 +70,12 @@ __device__ __forceinline__ u32 sum_before(u32 own, u32* room) {
     __syncthreads();
     u32 before = total - own;
     for (int w = 0; w < warp; ++w) before += room[w];
+    for (int i = begin; i < end; ++i) {
+        const u32 number = numbers[i];
+        numbers[i] = before;
+        before += number;
+    }
     __syncthreads();
-    return before;
 }
 
 // Sort entries by the row of A that their lower bits are.

@@ -38,25 +38,15 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     each_entry(key, start + first, rows, part, edges, [&](u32 row, u32, u32) { atomicAdd(place + row, 1u); });
     __syncthreads();
 
-    const int each = (wide + THREADS - 1) / THREADS, begin = (int)smaller(wide, threadIdx.x * each);
-    const int end = (int)smaller(wide, begin + each);
-    u32 own = 0;
-    for (int r = begin; r < end; ++r) own += place[r];
-    u32 next = sum_before(own, meet);
-    for (int r = begin; r < end; ++r) {
-        const u32 have = place[r];
-        bounds[r] = next | have << 16;
-        place[r] = next;
-        next += have;
-    }
-    __syncthreads();
+    add_up(place, wide, meet);
     each_entry(key, start + first, rows, part, edges, [&](u32 row, u32 i, u32 sign) {
         sorted[atomicAdd(place + row, 1u)] = sign | row << 16 | i;
     });
     __syncthreads();
     for (int r = threadIdx.x; r < wide; r += THREADS) {
-        const u32 have = bounds[r] >> 16;
-        sort(sorted + place[r] - have, have, 0xffffu);
+        const u32 low = r ? place[r - 1] : 0, have = place[r] - low;
+        bounds[r] = low | have << 16;
+        sort(sorted + low, have, 0xffffu);
     }
     __syncthreads();
     const u32 total = place[wide - 1];

@@ -10,12 +10,13 @@
 
 #define THREADS 1024
 #define WARPS (THREADS / WARP)
-#define QUAD 4  // rows of S abreast
+#define QUAD 4   // rows of S abreast
+#define ROOMS 3  // for panels: entries of one may wait for the next, and then there is the one on its way
 #ifndef SLOTS
 #define SLOTS 8  // quads of a warp, one after the other
 #endif
 #ifndef PANEL
-#define PANEL 896  // rows of A in each of two panels in shared memory
+#define PANEL 576  // rows of A in each of the panels in shared memory
 #endif
 #ifndef PLAIN
 #define PLAIN 1  // no weights, and no other units
@@ -32,41 +33,44 @@ struct alignas(16) Share {
     Real of[HELD];
 };
 
-// Blocks are (tiles of columns, parts, groups of lanes_each panels). parts (parts, 4), list (parts, lanes, capacity)
-// and starts (parts, lanes, WARPS * SLOTS + 1) are those of quads.cu with PANEL rows a lane.
+// Blocks are (tiles of columns, parts, groups of stretches_each stretches). parts (parts, 4), list (parts, stretches,
+// capacity) and starts (parts, stretches, panels_each * WARPS * SLOTS + 1) are those of quads.cu.
 //
 // Leaves out (groups, d, n) = SA and, from the first part, sums (groups, 3, n): 1'A, squared norms and A'b.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     panels(const Input* A, i64 row_stride, const Real* b, i64 b_stride, const double* weight, i64 count, i64 n,
-           double scale_a, double scale_b, const i64* parts, const u32* list, const u32* starts, i64 lanes,
-           i64 capacity, i64 lanes_each, i64 d, Real* out, double* sums) {
+           double scale_a, double scale_b, const i64* parts, const u32* list, const u32* starts, i64 stretches,
+           i64 panels_each, i64 capacity, i64 stretches_each, i64 d, Real* out, double* sums) {
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, abreast = lane / TILE;
     const i64 column = (i64)blockIdx.x * TILE + lane % TILE, group = blockIdx.z;
     const bool there = column < n, summing = blockIdx.y == 0;
 
     SHARED(Share, room);
-    Real* const panel = (Real*)room;  // (2 PANEL + 1, TILE), the last row zero
-    if (threadIdx.x < TILE) panel[2 * PANEL * TILE + threadIdx.x] = (Real)0;
+    Real* const panel = (Real*)room;  // (ROOMS * PANEL + 1, TILE), the last row zero
+    if (threadIdx.x < TILE) panel[ROOMS * PANEL * TILE + threadIdx.x] = (Real)0;
 
     const u32 lane_bytes = lane % LANES * (u32)sizeof(Share);
-    const i64 begin = group * lanes_each, end = smaller(lanes, begin + lanes_each);
-    starts += (blockIdx.y * lanes + begin) * (WARPS * SLOTS + 1) + warp * SLOTS + lane;
-    list += (blockIdx.y * lanes + begin) * capacity + lane;
+    const i64 stretch = group * stretches_each, begin = stretch * panels_each;
+    const i64 end = smaller((count + PANEL - 1) / PANEL, begin + stretches_each * panels_each);
+    starts += (blockIdx.y * stretches + stretch) * (panels_each * WARPS * SLOTS + 1) + warp * SLOTS + lane;
+    list += (blockIdx.y * stretches + stretch) * capacity + lane;
+    int phase = 0, coming = (int)(begin % ROOMS);  // of the panel on its way: place in its stretch, and room
     Real total[SLOTS][HELD] = {};
     double sum = 0.0, square = 0.0, product = 0.0;
     u32 start = 0, word = 0;  // in the list: where quad `lane` of the warp begins; a pair of its entries
     for (i64 l = begin - 1; l < end; ++l) {
-        const bool more = l + 1 < end;
+        const bool more = l + 1 < end, over = phase == panels_each;  // whether that panel begins another stretch
         const i64 next = (l + 1) * PANEL + warp * OWN;  // the first row that the warp brings
         const int have = more && there ? (int)smaller(OWN, count - next) - abreast : 0;
         const Input* from = A + (next + abreast) * row_stride + column;
-        Real* to = panel + (((l + 1) & 1) * PANEL + warp * OWN) * TILE + lane;
+        Real* const to = panel + (coming * PANEL + warp * OWN) * TILE + lane;
         u32 next_start = 0;
         Real own_rhs = (Real)0;
         double own_root = 0.0;
         if (more) {
+            if (over) ++starts;
             if (lane <= SLOTS) next_start = *starts;
-            starts += WARPS * SLOTS + 1;
+            starts += WARPS * SLOTS;
             if (lane < OWN && next + lane < count) {
                 own_root = weight ? sqrt(weight[next + lane]) : 1.0;
                 if (b) own_rhs = b[(next + lane) * b_stride];
@@ -121,7 +125,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         }
         if (!more) break;
         start = next_start;
-        if (l >= begin) list += capacity;
+        if (over) list += capacity;
+        phase = over ? 1 : phase + 1;
+        coming = coming + 1 < ROOMS ? coming + 1 : 0;
         at = __shfl_sync(EVERY_LANE, start, 0);
         word = at + lane < __shfl_sync(EVERY_LANE, start, SLOTS) ? list[at] : 0;
         __syncthreads();

@@ -1,86 +1,126 @@
 // The entries of a sparse sign sketch for a sweep over panels of rows of A: the lists of panels.cu, where four rows of
-// S go abreast and take an entry each at every step.
+// S, a quad, go abreast and take an entry each at every step.
+//
+// A quad takes as many steps as the row of S that wants most of them, so its rows should want as many. They want
+// different numbers in one panel; but a panel stays in shared memory for two phases, its own and the next, so rows that
+// fall behind may catch up. That takes the steps from 1.5 to 1.25 times the entries, at 1024 rows of S and 8 entries a
+// column.
 #include "entries.cuh"
 
 #define QUAD 4
-#define ROW_SHIFT 4  // an entry counts rows of a panel in units of this power of two
+#define ROW_SHIFT 4  // an entry counts rows of panels in units of this power of two
+#define ROOMS 3      // for panels in shared memory: two that are worked on, one on its way
 
-// The lists of all lanes, of fewer than 1024 rows of A: blocks are (lanes, parts), parts (parts, 4) are first_row,
-// rows, first_z, blocks; capacity, width and quads hold for the largest part.
+// How far each row of S of a quad has come, phase by phase; its entries lie one behind the other, sorted by row of A.
+struct Progress {
+    u32 end, done, ready;  // places of entries: behind the last, the next, and behind those of the panels at hand
+
+    // The panels up to row `until` of A are there.
+    __device__ __forceinline__ void bring(const u16* sorted, u32 until) {
+        while (ready < end && (sorted[ready] & 0x7fffu) < until) ++ready;
+    }
+
+    __device__ __forceinline__ void take(u32 steps) { done = ready - done < steps ? ready : done + steps; }
+};
+
+__device__ __forceinline__ u32 even(u32 steps) { return (steps + 1) & ~1u; }
+
+// The lists of all stretches of `panels` panels of panel_rows rows of A, fewer than 2^15 in all: blocks are (stretches,
+// parts), parts (parts, 4) are first_row, rows, first_z, blocks; capacity and quads hold for the largest part.
 //
-// Leaves list (parts, lanes, capacity): quad after quad, four words for each two steps of a quad, one for each of its
-// rows of S. A word is a pair of entries of 16 bits: the sign at the outer end, bit 0 or 31, and from bit 4 or 20 on
-// the row of A in a room where the panels of an even and of an odd lane lie one behind the other, and then a row of
-// zeros, for rows of S with no entry left. starts (parts, lanes, quads + 1) say where each quad begins, and bounds
-// (parts, lanes, width) where each row of S does, and from bit 16 on how many entries it has.
+// Leaves list (parts, stretches, capacity): phase after phase, quad after quad, four words for each two steps, one for
+// each row of S. A word is a pair of entries of 16 bits: the sign at the outer end, bit 0 or 31, and from bit 4 or 20
+// on the row of A, counted through the rooms of panels: panel i is in room i % 3, and behind the last room is a row of
+// zeros, for rows of S with no entry left. starts (parts, stretches, panels * quads + 1) say where the quads of each
+// phase begin.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    quads(u64 key, i64 start, i64 count, i64 d, i64 nnz, const i64* parts, i64 lane_rows, i64 capacity, i64 width,
-          i64 quads, u32* list, u32* bounds, u32* starts) {
-    const i64 lane = blockIdx.x, here = blockIdx.y * (i64)gridDim.x + lane, first = lane * lane_rows;
+    quads(u64 key, i64 start, i64 count, i64 d, i64 nnz, const i64* parts, i64 panel_rows, i64 panels, i64 capacity,
+          i64 quads, u32* list, u32* starts) {
+    const i64 stretch = blockIdx.x, here = blockIdx.y * (i64)gridDim.x + stretch, first = stretch * panels * panel_rows;
     const Part part = part_of(parts, blockIdx.y);
-    const int rows = (int)smaller(lane_rows, count - first), wide = (int)width, all = (int)quads;
+    const int rows = (int)smaller(panels * panel_rows, count - first), all = (int)quads, whole = (int)(panels * quads);
+    const u32 room_rows = (u32)panel_rows, phases = ((u32)rows + room_rows - 1) / room_rows;
     list += here * capacity;
-    bounds += here * width;
-    starts += here * (quads + 1);
+    starts += here * (whole + 1);
 
     SHARED(u32, room);
-    u32* const place = room;                // (4 quads): how many, then where the next goes
-    u32* const begins = place + QUAD * all;  // (quads + 1)
-    u32* const meet = begins + all + 1;     // (WARPS)
-    u32* const edges = meet + WARPS;        // (MOST_BLOCKS + 1)
-    u16* const sorted = (u16*)(edges + MOST_BLOCKS + 1);  // (entries)
+    u32* const place = room;                          // (4 quads): how many entries, then where the next goes
+    u32* const begins = place + QUAD * all;           // (panels * quads + 1): steps, then where they begin
+    u32* const meet = begins + whole + 1;             // (WARPS)
+    u32* const edges = meet + WARPS;                  // (MOST_BLOCKS + 1)
+    u16* const sorted = (u16*)(edges + MOST_BLOCKS + 1);  // (entries): the row of A, and the sign on top
     clear(part, d, nnz, edges, place, QUAD * all);
     each_entry(key, start + first, rows, part, edges, [&](u32 row, u32, u32) { atomicAdd(place + row, 1u); });
     __syncthreads();
-
-    const int each = (all + THREADS - 1) / THREADS, begin = (int)smaller(all, threadIdx.x * each);
-    const int end = (int)smaller(all, begin + each);
-    u32 own = 0;  // entries, and words in the upper half
-    for (int q = begin; q < end; ++q) {
-        u32 most = 0;
-        for (int r = QUAD * q; r < QUAD * q + QUAD; ++r) {
-            own += place[r];
-            most = place[r] > most ? place[r] : most;
-        }
-        own += (most + 1) / 2 * QUAD << 16;
-    }
-    const u32 before = sum_before(own, meet);
-    u32 next = before & 0xffffu, at = before >> 16;
-    for (int q = begin; q < end; ++q) {
-        u32 most = 0;
-        begins[q] = at;
-        for (int r = QUAD * q; r < QUAD * q + QUAD; ++r) {
-            const u32 have = place[r];
-            if (r < wide) bounds[r] = (at + r % QUAD) | have << 16;
-            most = have > most ? have : most;
-            place[r] = next;
-            next += have;
-        }
-        at += (most + 1) / 2 * QUAD;
-    }
-    if (threadIdx.x == THREADS - 1) begins[all] = at;
-    __syncthreads();
+    add_up(place, QUAD * all, meet);
     each_entry(key, start + first, rows, part, edges, [&](u32 row, u32 i, u32 sign) {
         sorted[atomicAdd(place + row, 1u)] = (u16)(sign >> 16 | i);
     });
     __syncthreads();
-
-    for (int q = threadIdx.x; q <= all; q += THREADS) starts[q] = begins[q];
-    const u32 behind = (lane & 1) * (u32)lane_rows, zeros = 2 * (u32)lane_rows;
     for (int r = threadIdx.x; r < QUAD * all; r += THREADS) {
-        const u32 low = r ? place[r - 1] : 0, have = place[r] - low;
-        u16* const mine = sorted + low;
-        sort(mine, have, 0x7fffu);
-        u32 word = begins[r / QUAD] + r % QUAD;
-        for (u32 p = 0; word < begins[r / QUAD + 1]; p += 2, word += QUAD) {
-            u32 row[2], sign[2];
+        const u32 low = r ? place[r - 1] : 0;
+        sort(sorted + low, place[r] - low, 0x7fffu);
+    }
+    __syncthreads();
+
+    // A phase takes at least what leaves shared memory after it, and else an even share of what the longest row wants.
+    for (int q = threadIdx.x; q < all; q += THREADS) {
+        Progress of[QUAD];
+        u32 longest = 0, taken = 0;
 #pragma unroll
-            for (u32 half = 0; half < 2; ++half) {
-                const u32 entry = p + half < have ? mine[p + half] : 0;
-                row[half] = p + half < have ? behind + (entry & 0x7fffu) : zeros;
-                sign[half] = entry >> 15;
+        for (int r = 0; r < QUAD; ++r) {
+            of[r].done = of[r].ready = QUAD * q + r ? place[QUAD * q + r - 1] : 0;
+            of[r].end = place[QUAD * q + r];
+            longest = max(longest, of[r].end - of[r].done);
+        }
+        for (u32 phase = 0; phase < (u32)panels; ++phase) {
+            u32 least = 0, most = 0;
+#pragma unroll
+            for (int r = 0; r < QUAD; ++r) {
+                const u32 before = of[r].ready;
+                of[r].bring(sorted, (phase + 1) * room_rows);
+                const u32 leaving = phase + 1 < phases ? before : of[r].ready;
+                least = max(least, leaving - min(leaving, of[r].done));
+                most = max(most, of[r].ready - of[r].done);
             }
-            list[word] = sign[0] | row[0] << ROW_SHIFT | row[1] << (16 + ROW_SHIFT) | sign[1] << 31;
+            const u32 share = longest * (2 * phase + 1) / (2 * phases - 1);
+            const u32 wanted = min(even(most), (share - min(share, taken)) & ~1u);
+            const u32 steps = max(even(least), wanted);
+#pragma unroll
+            for (int r = 0; r < QUAD; ++r) of[r].take(steps);
+            taken += steps;
+            begins[phase * all + q] = steps / 2 * QUAD;
+        }
+    }
+    if (threadIdx.x == 0) begins[whole] = 0;
+    __syncthreads();
+    add_up(begins, whole + 1, meet);
+    for (int i = threadIdx.x; i <= whole; i += THREADS) starts[i] = begins[i];
+
+    for (int r = threadIdx.x; r < QUAD * all; r += THREADS) {
+        Progress own;
+        own.done = own.ready = r ? place[r - 1] : 0;
+        own.end = place[r];
+        u32 next = (u32)(stretch * panels % ROOMS);  // the room of the panel
+        for (u32 phase = 0; phase < phases; ++phase) {
+            const u32 from = begins[phase * all + r / QUAD], to = begins[phase * all + r / QUAD + 1];
+            const u32 limit = phase * room_rows, now = next, last = next ? next - 1 : ROOMS - 1;
+            next = next + 1 < ROOMS ? next + 1 : 0;
+            own.bring(sorted, limit + room_rows);
+            u32 p = own.done;
+            own.take((to - from) / QUAD * 2);
+            for (u32 word = from + r % QUAD; word < to; word += QUAD) {
+                u32 row[2], sign[2];
+#pragma unroll
+                for (int half = 0; half < 2; ++half, ++p) {
+                    const u32 entry = p < own.done ? sorted[p] : 0, i = entry & 0x7fffu;
+                    row[half] = p >= own.done ? ROOMS * room_rows
+                                : i < limit   ? last * room_rows + i + room_rows - limit
+                                              : now * room_rows + i - limit;
+                    sign[half] = entry >> 15;
+                }
+                list[word] = sign[0] | row[0] << ROW_SHIFT | row[1] << (16 + ROW_SHIFT) | sign[1] << 31;
+            }
         }
     }
 }

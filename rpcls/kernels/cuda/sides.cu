@@ -3,37 +3,81 @@
 
 #define THREADS 256
 
-// S[b 1]: blocks are (threads of rows of S, parts, groups of lanes_each lanes), lists those of quads.cu if `paired`, or
-// of order.cu. Leaves out (groups, d, k + 1).
+// What a row of S meets: one column of b, and ones.
+struct Sides {
+    const Real* b;  // null for none
+    i64 b_stride;
+    const double* weight;
+    double scale_b, total, ones;
+
+    __device__ __forceinline__ void add(i64 row, u32 sign) {
+        const double root = weight ? sqrt(weight[row]) : 1.0;
+        if (b) {
+            const double value = (double)b[row * b_stride] * (root * scale_b);
+            total += sign ? -value : value;
+        }
+        ones += sign ? -root : root;
+    }
+
+    // Into out (k + 1,).
+    __device__ __forceinline__ void keep(i64 j, i64 k, double* out) const {
+        if (j < k) out[j] = total;
+        if (j == 0) out[k] = ones;
+    }
+};
+
+// S[b 1]: blocks are (threads of rows of S, parts, groups of lanes_each lanes), lists those of order.cu. Leaves out
+// (groups, d, k + 1).
 extern "C" __global__ void sides(const Real* b, i64 b_row_stride, i64 b_column_stride, const double* weight, i64 k,
                                  double scale_b, i64 d, const i64* parts, const u32* list, const u32* bounds, i64 lanes,
-                                 i64 lane_rows, i64 paired, i64 capacity, i64 width, i64 lanes_each,
-                                 double* out) {
+                                 i64 lane_rows, i64 capacity, i64 width, i64 lanes_each, double* out) {
     const i64* const part = parts + 4 * blockIdx.y;
     const i64 r = (i64)blockIdx.x * blockDim.x + threadIdx.x, group = blockIdx.z;
     if (r >= part[1]) return;
-    out += (group * d + part[0] + r) * (k + 1);
     for (i64 j = 0; j == 0 || j < k; ++j) {
-        double total = 0.0, ones = 0.0;
+        Sides own = {j < k ? b + j * b_column_stride : nullptr, b_row_stride, weight, scale_b, 0.0, 0.0};
         for (i64 lane = group * lanes_each; lane < smaller(lanes, (group + 1) * lanes_each); ++lane) {
             const i64 here = blockIdx.y * lanes + lane;
-            const u32 own = bounds[here * width + r], first = own & 0xffffu, all = own >> 16;
+            const u32 bound = bounds[here * width + r], first = bound & 0xffffu, all = bound >> 16;
             for (u32 p = 0; p < all; ++p) {
-                u32 entry = list[here * capacity + first + (paired ? p / 2 * 4 : p)];
-                i64 row = lane * lane_rows + (entry & 0xffffu);
-                if (paired) {
-                    if (p % 2 == 0) entry = entry << 31 | (entry & 0x7ff0u) << 16;
-                    row = (lane & ~1) * lane_rows + (entry >> 20 & 0x7ffu);
-                }
-                const double root = weight ? sqrt(weight[row]) : 1.0;
-                const double value =
-                    j < k ? (double)b[row * b_row_stride + j * b_column_stride] * (root * scale_b) : 0.0;
-                total += entry >> 31 ? -value : value;
-                ones += entry >> 31 ? -root : root;
+                const u32 entry = list[here * capacity + first + p];
+                own.add(lane * lane_rows + (entry & 0xffffu), entry >> 31);
             }
         }
-        if (j < k) out[j] = total;
-        if (j == 0) out[k] = ones;
+        own.keep(j, k, out + (group * d + part[0] + r) * (k + 1));
+    }
+}
+
+// The same for groups of stretches_each stretches, with the lists of quads.cu.
+extern "C" __global__ void quad_sides(const Real* b, i64 b_row_stride, i64 b_column_stride, const double* weight,
+                                      i64 k, double scale_b, i64 d, const i64* parts, const u32* list,
+                                      const u32* starts, i64 stretches, i64 panel_rows, i64 panels, i64 capacity,
+                                      i64 quads, i64 stretches_each, double* out) {
+    const i64* const part = parts + 4 * blockIdx.y;
+    const i64 r = (i64)blockIdx.x * blockDim.x + threadIdx.x, group = blockIdx.z;
+    const u32 rows = (u32)panel_rows;
+    if (r >= part[1]) return;
+    for (i64 j = 0; j == 0 || j < k; ++j) {
+        Sides own = {j < k ? b + j * b_column_stride : nullptr, b_row_stride, weight, scale_b, 0.0, 0.0};
+        for (i64 stretch = group * stretches_each; stretch < smaller(stretches, (group + 1) * stretches_each);
+             ++stretch) {
+            const i64 here = blockIdx.y * stretches + stretch;
+            const u32* start = starts + here * (panels * quads + 1) + r / 4;
+            for (i64 panel = stretch * panels; panel < (stretch + 1) * panels; ++panel, start += quads) {
+                const u32 room = (u32)(panel % 3);
+                for (u32 at = start[0] + r % 4; at < start[1]; at += 4) {
+                    const u32 pair = list[here * capacity + at];
+#pragma unroll
+                    for (int half = 0; half < 2; ++half) {
+                        const u32 place = (half ? pair >> 20 : pair >> 4) & 0x7ffu;
+                        if (place == 3 * rows) continue;  // no entry
+                        const u32 of = (u32)(place >= rows) + (u32)(place >= 2 * rows);
+                        own.add((panel - (of != room)) * rows + place - of * rows, half ? pair >> 31 : pair & 1u);
+                    }
+                }
+            }
+        }
+        own.keep(j, k, out + (group * d + part[0] + r) * (k + 1));
     }
 }
 

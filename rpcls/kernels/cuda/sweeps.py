@@ -144,37 +144,39 @@ def _sparse_sign(rows: Rows, key: int, d: int, nnz: int) -> Swept:
         zeros = np.zeros((d, k + 1)), np.zeros((n, 2 + k)), np.zeros((2, k)), 0.0
         return Swept(xp.zeros((d, n), rows.b.dtype), *zeros)
     cut = cuts.panel_cut(m, n, d, nnz, rows.b.dtype.itemsize, shared_bytes()) if nnz > 1 else None
-    lists = cuts.lists_for_gather(m, d, nnz, shared_bytes()) if cut is None else cut.lists
-    parts = xp.asarray(lists.parts)
-    entries = xp.empty((len(lists.parts), lists.lanes, lists.capacity), np.uint32)
-    bounds = xp.empty((len(lists.parts), lists.lanes, lists.width), np.uint32)
-    grid, factor = (lists.lanes, len(lists.parts)), 1 / np.sqrt(nnz)
-    listed = (np.uint64(key), rows.start, m, d, nnz, parts, lists.lane_rows, lists.capacity, lists.width)
-    threads, dtype = cuts.ORDER_THREADS, rows.b.dtype
-    if cut is None:
-        launch("order", "order", dtype, grid, threads, (*listed, entries, bounds), lists.shared_bytes)
-        SA, sums = _gather(rows, lists, entries, bounds, d, factor)
-    else:
-        starts = xp.empty((len(lists.parts), lists.lanes, lists.quads + 1), np.uint32)
-        arguments = (*listed, lists.quads, entries, bounds, starts)
-        launch("quads", "quads", dtype, grid, threads, arguments, lists.shared_bytes)
-        SA, sums = _panels(rows, cut, parts, entries, starts, d, factor)
-    groups = min(lists.lanes, _SIDE_GROUPS, max(1, _SIDE_BYTES // (8 * d * (k + 1))))
-    each = -(-lists.lanes // groups)
-    groups = -(-lists.lanes // each)
-    sides = xp.empty((groups, d, k + 1))
-    launch(
-        "sides", "sides", dtype, (-(-lists.width // _THREADS), len(lists.parts), groups), _THREADS,
-        (rows.b, *strides(rows.b), rows.weight, k, rows.scale[1], d, parts, entries, bounds, lists.lanes,
-         lists.lane_rows, int(cut is not None), lists.capacity, lists.width, each, sides),
-    )  # fmt: skip
+    SA, sums, sides = _gather(rows, key, d, nnz) if cut is None else _panels(rows, cut, key, d, nnz)
+    factor = 1 / np.sqrt(nnz)
     columns = _columns(rows, sums)
-    return Swept(SA, xp.asnumpy(add_lanes(sides, factor)), columns, *_totals(rows))
+    return Swept(add_lanes(SA, factor), xp.asnumpy(add_lanes(sides, factor)), columns, *_totals(rows))
 
 
-def _gather(rows: Rows, lists: cuts.Lists, entries: Any, bounds: Any, d: int, factor: float) -> tuple[Any, Any]:
-    """SA and the sums (·, 3, n) of the rows, on the card. The parts of one block make the sums."""
+def _sides(rows: Rows, name: str, parts: Any, width: int, lists: int, d: int, arguments: tuple[Any, ...]) -> Any:
+    """S[b 1] (·, d, k + 1) by a kernel of sides.cu, from `lists` lists for each part."""
+    k = rows.b.shape[1]
+    groups = min(lists, _SIDE_GROUPS, max(1, _SIDE_BYTES // (8 * d * (k + 1))))
+    each = -(-lists // groups)
+    sides = cupy().empty((-(-lists // each), d, k + 1))
+    launch(
+        "sides", name, rows.b.dtype, (-(-width // _THREADS), len(parts), len(sides)), _THREADS,
+        (rows.b, *strides(rows.b), rows.weight, k, rows.scale[1], d, parts, *arguments, each, sides),
+    )  # fmt: skip
+    return sides
+
+
+def _gather(rows: Rows, key: int, d: int, nnz: int) -> tuple[Any, Any, Any]:
+    """√nnz·SA (·, d, n), the sums (·, 3, n) of the rows and √nnz·S[b 1] (·, d, k + 1), on the card.
+
+    The parts of one block make the sums.
+    """
     (m, n, _), xp = rows.shape, cupy()
+    lists = cuts.lists_for_gather(m, d, nnz, shared_bytes())
+    parts, grid = xp.asarray(lists.parts), (len(lists.parts), lists.lanes)
+    entries, bounds = xp.empty((*grid, lists.capacity), np.uint32), xp.empty((*grid, lists.width), np.uint32)
+    launch(
+        "order", "order", rows.b.dtype, grid[::-1], cuts.ORDER_THREADS,
+        (np.uint64(key), rows.start, m, d, nnz, parts, lists.lane_rows, lists.capacity, lists.width, entries, bounds),
+        lists.shared_bytes,
+    )  # fmt: skip
     tiles, span = cuts.spans(n)
     cut = cuts.gather_cut(lists, m, lists.width, tiles)
     down = -(-lists.width // (cuts.GATHER_WARPS * cut.rows_each))
@@ -187,21 +189,32 @@ def _gather(rows: Rows, lists: cuts.Lists, entries: Any, bounds: Any, d: int, fa
              cut.lanes_each, cut.rows_each, int(part[0]), int(part[1]), d, out, sums[p] if p < exact else None),
             8 * 32 * cuts.GATHER_WARPS, SPAN=span, EXACT=int(p < exact),
         )  # fmt: skip
-    return add_lanes(out, factor), sums.reshape(-1, 3, n)
+    arguments = (entries, bounds, lists.lanes, lists.lane_rows, lists.capacity, lists.width)
+    return out, sums.reshape(-1, 3, n), _sides(rows, "sides", parts, lists.width, lists.lanes, d, arguments)
 
 
-def _panels(
-    rows: Rows, cut: cuts.PanelCut, parts: Any, entries: Any, starts: Any, d: int, factor: float
-) -> tuple[Any, Any]:
-    n, xp, lists = rows.A.shape[1], cupy(), cut.lists
+def _panels(rows: Rows, cut: cuts.PanelCut, key: int, d: int, nnz: int) -> tuple[Any, Any, Any]:
+    """As `_gather`."""
+    (m, n, _), xp = rows.shape, cupy()
+    parts, grid = xp.asarray(cut.parts), (len(cut.parts), cut.stretches)
+    entries = xp.empty((*grid, cut.capacity), np.uint32)
+    starts = xp.empty((*grid, cut.panels * cut.quads + 1), np.uint32)
+    launch(
+        "quads", "quads", rows.b.dtype, grid[::-1], cuts.ORDER_THREADS,
+        (np.uint64(key), rows.start, m, d, nnz, parts, cut.panel_rows, cut.panels, cut.capacity, cut.quads, entries,
+         starts),
+        cut.list_bytes,
+    )  # fmt: skip
     out, sums = xp.empty((cut.groups, d, n), rows.b.dtype), xp.empty((cut.groups, 3, n))
     launch(
-        "panels", "panels", rows.A.dtype, (cut.tiles, len(lists.parts), cut.groups), cuts.PANEL_THREADS,
-        (*rows.contiguous, parts, entries, starts, lists.lanes, lists.capacity, cut.lanes_each, d, out, sums),
-        cut.shared_bytes, PANEL=lists.lane_rows, SLOTS=cut.slots,
+        "panels", "panels", rows.A.dtype, (cut.tiles, len(parts), cut.groups), cuts.PANEL_THREADS,
+        (*rows.contiguous, parts, entries, starts, cut.stretches, cut.panels, cut.capacity, cut.stretches_each, d, out,
+         sums),
+        cut.shared_bytes, PANEL=cut.panel_rows, SLOTS=cut.slots,
         PLAIN=int(rows.weight is None and rows.scale == (1.0, 1.0)),
     )  # fmt: skip
-    return add_lanes(out, factor), sums
+    arguments = (entries, starts, cut.stretches, cut.panel_rows, cut.panels, cut.capacity, cut.quads)
+    return out, sums, _sides(rows, "quad_sides", parts, cut.width, cut.stretches, d, arguments)
 
 
 # -- exact sums ---------------------------------------------------------------------------------------
