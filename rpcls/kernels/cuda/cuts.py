@@ -144,7 +144,7 @@ def panel_cut(rows: int, columns: int, sketch_size: int, nnz: int, itemsize: int
     stretches = -(-all_panels // panels)
     # Two words a step, and no more steps than a quad has entries, but for one in a phase that makes them even.
     most = blocks_of_part * panels * panel_rows
-    capacity = 2 * (most + min(most, panels * quads))
+    capacity = 2 * (most + min(most, panels * quads)) + 2 * WARP  # which the sweep may read ahead
     groups = max(1, min(stretches, blocks // (tiles * len(parts)), rows * nnz // (_LEAST * sketch_size)))
     each = -(-stretches // groups)
     return PanelCut(

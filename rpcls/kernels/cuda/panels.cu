@@ -34,7 +34,8 @@ struct alignas(16) Share {
 };
 
 // Blocks are (tiles of columns, parts, groups of stretches_each stretches). parts (parts, 4), list (parts, stretches,
-// capacity) and starts (parts, stretches, panels_each * WARPS * SLOTS + 1) are those of quads.cu.
+// capacity) and starts (parts, stretches, panels_each * WARPS * SLOTS + 1) are those of quads.cu; lists are read up to
+// 2 WARP words beyond their ends.
 //
 // Leaves out (groups, d, n) = SA and, from the first part, sums (groups, 3, n): 1'A, squared norms and A'b.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
@@ -78,8 +79,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         }
 
         u32 at = __shfl_sync(EVERY_LANE, start, 0), chunk = at + WARP, source = (u32)(lane / LANES);
-        const u32 last = __shfl_sync(EVERY_LANE, start, SLOTS);
-        u32 ahead = chunk + lane < last ? list[chunk] : 0;
+        u32 ahead = list[chunk];
 #pragma unroll
         for (int q = 0; q < SLOTS; ++q) {
             Real held[EACH];
@@ -103,7 +103,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                 if (at < chunk) break;
                 word = ahead;
                 chunk += WARP;
-                ahead = chunk + lane < last ? list[chunk] : 0;
+                ahead = list[chunk];
             }
 
             if (!more) continue;
@@ -128,8 +128,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         if (over) list += capacity;
         phase = over ? 1 : phase + 1;
         coming = coming + 1 < ROOMS ? coming + 1 : 0;
-        at = __shfl_sync(EVERY_LANE, start, 0);
-        word = at + lane < __shfl_sync(EVERY_LANE, start, SLOTS) ? list[at] : 0;
+        word = list[__shfl_sync(EVERY_LANE, start, 0)];
         __syncthreads();
     }
 
