@@ -150,7 +150,7 @@ def card_with(shared_bytes: int) -> Iterator[Any]:
     device._most_shared_bytes.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cupy_stand_in, "MOST_SHARED_BYTES", shared_bytes)
-        patch.setitem(device._INPUTS, "H", INPUTS["bfloat16"])  # which CuPy does not know, as its bits
+        patch.setitem(device._INPUTS, "uint16", INPUTS["bfloat16"])  # whose bits these are
         with cupy_stand_in.imported(patch) as cupy:
             yield cupy
     device._most_shared_bytes.cache_clear()

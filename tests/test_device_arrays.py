@@ -14,6 +14,7 @@ import cupy_stand_in
 import numpy as np
 import pytest
 from market import FAMILIES, OTHER_FAMILIES
+from ml_dtypes import bfloat16
 from support import matrix
 
 import rpcls
@@ -68,6 +69,21 @@ def test_memory_order_half_precision_and_many_right_hand_sides(xp: Any) -> None:
         lambda a: xp.asarray(np.repeat(xp.asnumpy(a), 2, 1))[:, ::2],
     ):
         agree(rpcls.compress(layout(xp.asarray(A)), xp.asarray(b), S), expected, 2.0**-23)
+
+
+@pytest.mark.parametrize(
+    "family", [rpcls.CountSketch(), rpcls.SparseSign(3), rpcls.Gaussian(), rpcls.BlockSRHT(block=32)]
+)
+def test_bfloat16(xp: Any, family: Any) -> None:
+    A, b, w = (value.astype(bfloat16) for value in problem(np.float32, 2))
+    S, plain = family.sample(40, m=len(A), rng=0), tuple(value.astype(np.float32) for value in (A, b, w))
+    expected = rpcls.compress(*plain[:2], S, sample_weight=plain[2])
+    held = [xp.asarray(value) for value in (A, b, w)]
+    agree(rpcls.compress(*held[:2], S, sample_weight=held[2]), expected, 2.0**-23)
+    wanted = rpcls.lstsq(*plain[:2], sample_weight=plain[2], rng=0)
+    got = rpcls.lstsq(*held[:2], sample_weight=held[2], rng=0)
+    assert got.status.ok and got.x.dtype == wanted.x.dtype
+    assert np.allclose(xp.asnumpy(got.x), wanted.x, rtol=1e-5, atol=1e-6 * np.abs(wanted.x).max())
 
 
 SOLVERS = [
@@ -232,7 +248,7 @@ def test_host_and_card_do_not_mix(xp: Any) -> None:
             np.ones((5, 2), int),
             np.ones(5),
             InvalidTypeError,
-            "a CuPy A must hold float16, float32 or float64, got int64",
+            "a CuPy A must hold float16, bfloat16, float32 or float64, got int64",
         ),
         (np.ones(5), np.ones(5), InvalidValueError, r"two dimensions \(m, n\), got shape \(5,\); a single column is A"),
         (np.ones((5, 0)), np.ones(5), InvalidValueError, r"A must have at least one column, got shape \(5, 0\)"),
@@ -270,12 +286,15 @@ def test_torch_tensors_on_a_card_share_their_memory(stand_in: Any, monkeypatch: 
     got = rpcls.lstsq(Tensor(A), Tensor(b), "direct", sample_weight=Tensor(w))
     assert isinstance(got.x, stand_in.ndarray)
     assert np.allclose(got.x.held, rpcls.lstsq(A, b, "direct", sample_weight=w).x)
-    half = Tensor(A)
-    half.dtype = "torch.bfloat16"
-    with pytest.raises(
-        InvalidTypeError, match=r"CuPy has no bfloat16; convert the tensor to float32: tensor.float\(\)"
-    ):
-        rpcls.lstsq(half, Tensor(b))
+    with monkeypatch.context() as patch:
+
+        def refuse(tensor: Any) -> Any:
+            raise NotImplementedError("CuPy does not support bfloat16 yet")
+
+        patch.setattr(stand_in, "from_dlpack", refuse)
+        told = r"cannot share a tensor of torch.float64: CuPy does not support bfloat16 yet; .*tensor\.float\(\)"
+        with pytest.raises(InvalidTypeError, match=told):
+            rpcls.lstsq(Tensor(A), Tensor(b))
     told = r"a torch tensor on a card needs CuPy, .*pip install cupy-"
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "cupy", None)

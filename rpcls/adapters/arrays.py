@@ -43,6 +43,8 @@ def _float(tensor: Any) -> Any:
 
 
 def _real(array: Any, name: str) -> Any:
+    if array.dtype.name == "bfloat16":  # of ml_dtypes
+        return array.astype(np.float32)
     if array.dtype.kind not in "fiub":
         raise InvalidTypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
     return array

@@ -23,9 +23,9 @@ _FEW = 4  # right-hand sides up to which the gradient kernel is used
 class DeviceSource(Source):
     """A (m, n) and b (m,) or (m, k) as CuPy arrays on one card.
 
-    float32, float64 and float16 of any memory order are used as they are, float16 with products and summary in float32;
-    b and weights are converted to the dtype of the products and to float64. SA and matrices
-    of n rows are made and factorised there, vectors of d or n entries in host memory; x comes back as a CuPy array.
+    float32, float64, float16 and bfloat16 of any memory order are used as they are, those of 16 bits with products and
+    summary in float32; b and weights are converted to the dtype of the products and to float64. SA and matrices of n
+    rows are made and factorised there, vectors of d or n entries in host memory; x comes back as a CuPy array.
     """
 
     def __init__(
@@ -243,9 +243,9 @@ def _as_matrix(A: Any) -> Any:
         raise InvalidValueError(f"A must have two dimensions (m, n), got shape {A.shape}{hint}")
     if A.shape[1] == 0:
         raise InvalidValueError(f"A must have at least one column, got shape {A.shape}")
-    if A.dtype not in (np.float16, np.float32, np.float64):
+    if A.dtype.name not in ("float16", "bfloat16", "float32", "float64"):
         raise InvalidTypeError(
-            f"a CuPy A must hold float16, float32 or float64, got {A.dtype}; A.astype('f') makes it so"
+            f"a CuPy A must hold float16, bfloat16, float32 or float64, got {A.dtype}; A.astype('f') makes it so"
         )
     return A
 
@@ -259,7 +259,7 @@ def _beside(value: Any, A: Any, name: str) -> Any:
         )
     if value.device.id != A.device.id:
         raise InvalidTypeError(f"{name} must be on A's card {A.device.id}, got one on card {value.device.id}")
-    if value.dtype.kind not in "biuf":
+    if value.dtype.kind not in "biuf" and value.dtype.name != "bfloat16":
         raise InvalidTypeError(f"{name} must hold real numbers, got {value.dtype}")
     return value
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from layers import random
+from ml_dtypes import bfloat16
 
 import rpcls
 from rpcls.adapters import LayerStatistics, LoRA, RandLoRA, VeRA, fit, statistics
@@ -82,6 +83,13 @@ def test_sums_are_those_of_the_host(
     if form == "exact":
         assert not downloaded  # the sums stay on the card until they are read
     same(there, host, rtol=1e-12 if dtype == np.float64 or form != "full" else 1e-5)
+
+
+def test_bfloat16(xp: Any) -> None:
+    rows, wanted = X.astype(bfloat16), Y.astype(bfloat16)
+    host = empty("exact").update(rows.astype(np.float64), wanted.astype(np.float64))
+    same(empty("exact").update(xp.asarray(rows), xp.asarray(wanted)), host)
+    same(empty("exact").update(rows, wanted), host)
 
 
 def test_fits_agree(xp: Any) -> None:

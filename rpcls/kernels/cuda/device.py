@@ -20,7 +20,7 @@ __all__ = [
 
 _FOLDER = Path(__file__).parent
 _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$', re.MULTILINE)
-_INPUTS = {"e": 16, "f": 32, "d": 64}
+_INPUTS = {"float16": 16, "bfloat16": 116, "float32": 32, "float64": 64}
 _PLAIN_SHARED_BYTES = 48 << 10  # of a block, above which a kernel must ask first
 
 
@@ -89,7 +89,7 @@ def launch(
     """
     xp = cupy()
     try:
-        kernel = _kernel(xp, file, name, np.dtype(dtype).char, tuple(sorted(defines.items())))
+        kernel = _kernel(xp, file, name, np.dtype(dtype).name, tuple(sorted(defines.items())))
         if shared > _PLAIN_SHARED_BYTES:
             kernel.max_dynamic_shared_size_bytes = shared
         kernel(grid, (threads,), tuple(_argument(a) for a in arguments), shared_mem=shared)
@@ -100,9 +100,13 @@ def launch(
 def sharing(tensor: Any) -> Any:
     """The CuPy array that shares the memory of a torch tensor on a card."""
     xp = imported("a torch tensor on a card")
-    if "bfloat16" in str(tensor.dtype):
-        raise InvalidTypeError("CuPy has no bfloat16; convert the tensor to float32: tensor.float()")
-    return xp.from_dlpack(tensor.detach())
+    try:
+        return xp.from_dlpack(tensor.detach())
+    except NotImplementedError as error:  # says CuPy of bfloat16, which it has from version 14 on, by ml_dtypes
+        raise InvalidTypeError(
+            f"CuPy {xp.__version__} cannot share a tensor of {tensor.dtype}: {error}; install CuPy 14 and ml_dtypes, or "
+            "convert the tensor to float32: tensor.float()"
+        ) from error
 
 
 def solve_triangular(R: Any, Z: Any, *, trans: str) -> Any:

@@ -2,10 +2,9 @@
 // each at a time, and meet all their rows of S from there.
 //
 // SA stays in registers: a warp owns rows of S, four abreast, eight of its lanes with 16 bytes of each. At every step
-// each of the four takes one entry, so one load brings four rows of A, and a fused multiply by +-1 adds them. Where one
-// of four has fewer entries in a panel than another it takes zeros: half as many again at 1024 rows of S. So the fewer
-// panels the better, and they have all of the shared memory: what this sweep waits for is that memory, at one row of A
-// an entry and a cycle.
+// each of the four takes one entry, so one load brings 128 bytes of four rows of A, and a fused multiply by +-1 adds
+// them. Where one of the four has no entry left it takes zeros; quads.cu says how many. Panels have all of the shared
+// memory, and that memory is what this sweep waits for: a cycle for each 128 bytes.
 #include "types.cuh"
 
 #define THREADS 1024
