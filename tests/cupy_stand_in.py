@@ -23,12 +23,13 @@ import scipy.linalg
 from host_cuda import Module
 
 FUNCTIONS = (
-    "abs", "arange", "argmax", "argwhere", "ascontiguousarray", "asfortranarray", "broadcast_to", "concatenate", "dot",
-    "empty", "eye", "isfinite", "ldexp", "ones", "searchsorted", "sqrt", "square", "stack", "vdot", "zeros",
+    "abs", "arange", "argmax", "argwhere", "ascontiguousarray", "asfortranarray", "broadcast_to", "concatenate",
+    "count_nonzero", "diag", "dot", "einsum", "empty", "exp2", "eye", "full", "isfinite", "ldexp", "log2", "maximum",
+    "multiply", "ones", "rint", "searchsorted", "sqrt", "square", "stack", "subtract", "vdot", "where", "zeros",
 )  # fmt: skip
 MOST_SHARED_BYTES = 99 << 10  # of a block
 BACKWARD = False  # whether threads take turns from the last on
-METHODS = ("all", "any", "astype", "cumsum", "max", "min", "sort", "sum", "copy", "diagonal", "trace")
+METHODS = ("all", "any", "astype", "cumsum", "max", "mean", "min", "sort", "sum", "copy", "diagonal", "trace")
 VIEWS = ("reshape", "view")
 
 
@@ -101,13 +102,13 @@ def _function(own: Any) -> Any:
 
 
 def _add_operators() -> None:
-    plain = ("add", "sub", "mul", "truediv", "floordiv", "mod", "rshift", "matmul")
-    for name in (*plain, "lt", "gt", "le", "ge"):
+    plain = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "rshift", "and_", "or_", "matmul")
+    for name in (*plain, "lt", "gt", "le", "ge", "eq"):
         own = _function(getattr(operator, name))
-        setattr(ndarray, f"__{name}__", own)
+        setattr(ndarray, f"__{name.strip('_')}__", own)
         if name in plain:
-            setattr(ndarray, f"__r{name}__", lambda a, b, own=own: own(b, a))
-    for name in ("iadd", "isub"):
+            setattr(ndarray, f"__r{name.strip('_')}__", lambda a, b, own=own: own(b, a))
+    for name in ("iadd", "isub", "imul"):
         own = getattr(operator, name)
         setattr(ndarray, f"__{name}__", lambda a, b, own=own: ndarray(own(a.held, _bare(b))))
 

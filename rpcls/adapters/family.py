@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -91,10 +92,23 @@ class Model(ABC):
         the start.
     inner : (r, i) array or None
         The fixed A if dW = LA: then the halves are those of L (o, r).
+    goes_to_cards : bool
+        Whether `own_fit` and `seen` take arrays on a card.
     """
 
     halves_in_order: tuple[str, ...]
     inner: np.ndarray | None = None
+    goes_to_cards: ClassVar[bool] = False
+
+    def sent(self, to: Callable[[Any], Any]) -> Model:
+        """The same with arrays elsewhere, by a function such as cupy.asarray."""
+        other = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray):
+                setattr(other, name, to(value))
+            elif hasattr(value, "sent"):
+                setattr(other, name, value.sent(to))
+        return other
 
     @abstractmethod
     def start(self, key: Key) -> Theta:

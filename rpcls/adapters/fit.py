@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -201,8 +201,12 @@ def fit(
         raise InvalidTypeError(
             f"statistics must be LayerStatistics or a mapping of them, got {type(statistics).__name__}"
         )
-    f = _objective(model, statistics, ridge, preserve)
-    done = model.own_fit(f, key, most, goal) or _alternate(model, f, key, most, goal)
+    f, plain = _objective(model, statistics, ridge, preserve), _objective(model, statistics)
+    done = _fit_there(model, statistics, f, plain, key, most, goal)
+    if done is None:
+        fitted = model.own_fit(f, key, most, goal) or _alternate(model, f, key, most, goal)
+        done = fitted, plain.value(model.seen(fitted.theta))
+    done, value = done
     if not done.converged:
         warn(
             f"{most} rounds of {type(family).__name__} were not enough for tol = {goal:g}; the result is the best so "
@@ -213,7 +217,7 @@ def fit(
     return FitResult(
         family=family,
         factors=done.theta,
-        explained=1.0 - _objective(model, statistics).value(model.seen(done.theta)) / f.energy if f.energy > 0 else 0.0,
+        explained=1.0 - value / f.energy if f.energy > 0 else 0.0,
         history=done.history,
         identifiable=dict(done.ranks),
         notes=done.notes,
@@ -275,6 +279,23 @@ def _whole(f: Quadratic | Projected) -> Quadratic:
     if isinstance(f, Projected):
         raise InvalidValueError("this family needs all of C and R, and thin statistics keep P and Q only")
     return f
+
+
+def _fit_there(
+    model: Model, statistics: Any, f: Any, plain: Any, key: Key, max_iterations: int, tol: float
+) -> tuple[Fitted, float] | None:
+    """The model's own fit of f, and `plain` of that, on the card of the statistics; None if they are on the host."""
+    if not model.goes_to_cards or statistics.card is None:
+        return None
+    from ..kernels.cuda.device import on_number
+
+    with on_number(statistics.card) as xp:
+        there = model.sent(xp.asarray)
+        done = there.own_fit(f.sent(xp.asarray), key, max_iterations, tol)
+        if done is None:
+            return None
+        value = plain.sent(xp.asarray).value(there.seen(done.theta))
+        return replace(done, theta={name: xp.asnumpy(part) for name, part in done.theta.items()}), value
 
 
 def _alternate(model: Model, f: Quadratic | Sum, key: Key, max_iterations: int, tol: float) -> Fitted:

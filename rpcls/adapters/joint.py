@@ -3,6 +3,8 @@
 One half after the other zigzags, and its normal equations cost far more than a look at both: the objective and all of
 its gradient. Steps may be in float32, twice as fast; the normal equations of one half, in float64 once a round, give
 the objective without that rounding error.
+
+All of it happens where the arrays are: on the host, or on a card.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import numpy as np
 from . import systems
 from .descent import Descent, Evaluation, Vectors
 from .family import Fitted, Theta, rank_notes
+from .places import module_of
 
 __all__ = ["Joint", "inverse"]
 
@@ -59,7 +62,7 @@ class Joint(ABC):
             Of u.
         """
         evaluate, descent = self.evaluation(np.float32 if tol >= _FLOAT32_TOL else np.float64), Descent()
-        history, converged = [self.energy], False
+        history, converged, join = [self.energy], False, module_of(v).concatenate
         M, m = self.normal_equations(v)
         u, rank, value = self._solve(M, m)
         history.append(min(value, self.energy))
@@ -67,7 +70,7 @@ class Joint(ABC):
             if not u.any():  # nothing is wanted
                 converged = True
                 break
-            x = descent.run(evaluate, np.concatenate([u, v.reshape(-1)]), self.precondition(M, u, v), steps)
+            x = descent.run(evaluate, join([u, v.reshape(-1)]), self.precondition(M, u, v), steps)
             tried = x[u.size :].reshape(v.shape)
             M, m = self.normal_equations(tried)
             between = self._value(M, m, x[: u.size])
@@ -87,8 +90,7 @@ class Joint(ABC):
         if M.ndim == 2:
             u, rank = systems.solve(M, m)
         else:
-            used = systems.used(M)
-            u, rank = np.divide(m, M, out=np.zeros_like(m), where=used), int(used.sum())
+            u, rank = systems.solve_diagonal(M, m)
         return u, rank, self._value(M, m, u)
 
     def _value(self, M: np.ndarray, m: np.ndarray, u: np.ndarray) -> float:
@@ -97,14 +99,22 @@ class Joint(ABC):
 
 def inverse(M: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """x ↦ (M + a little)⁻¹x for x (k,) or (k, p); M (k, k), or (k,) if it is diagonal."""
-    from scipy.linalg import blas, lapack
-
-    diagonal = M if M.ndim == 1 else np.diagonal(M)
-    s = 1 / np.sqrt(np.where(diagonal > 0, diagonal, np.inf))
+    xp = module_of(M)
+    diagonal = M if M.ndim == 1 else M.diagonal()
+    s = 1 / xp.sqrt(xp.where(diagonal > 0, diagonal, np.inf))
     if M.ndim == 1:
         return lambda x: (s * s * x.T).T
     unit = M * s
     unit *= s[:, None]
+    if xp is not np:
+        from ..kernels.cuda import algebra
+
+        R = algebra.cholesky(unit + xp.diag(1.0 + _RIDGE - unit.diagonal()))
+        X = algebra.inverse(xp.eye(len(M)) if R is None else R)
+        whole = X @ X.T
+        return lambda x: (s * (whole @ (s * x.T).T.reshape(len(s), -1)).T).T.reshape(x.shape)
+    from scipy.linalg import blas, lapack
+
     unit[np.diag_indices_from(unit)] = 1.0 + _RIDGE
     factor, _ = lapack.dpotrf(unit.T, lower=1, overwrite_a=1, clean=0)
     lower, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)

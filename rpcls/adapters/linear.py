@@ -15,6 +15,7 @@ import numpy as np
 from ..errors import InvalidTypeError, InvalidValueError
 from . import systems
 from .arrays import count, matrix, plain, wide
+from .places import module_of
 from .quadratic import Quadratic
 
 __all__ = ["Linear", "RankOne", "RowScale", "RowWise", "Step", "UserBasis"]
@@ -182,11 +183,11 @@ class RowScale(Linear):
         return theta[:, None] * self.T
 
     def adjoint(self, G: np.ndarray) -> np.ndarray:
-        return np.einsum("oi,oi->o", self.T, G)
+        return module_of(G).einsum("oi,oi->o", self.T, G)
 
     def diagonal(self, C: np.ndarray) -> np.ndarray:
         """T_q C T_qᵀ for every row."""
-        return np.einsum("oi,oi->o", self.T @ C, self.T)
+        return module_of(C).einsum("oi,oi->o", self.T @ C, self.T)
 
     def gram(self, C: np.ndarray, block: np.ndarray | None = None) -> np.ndarray:
         M = self.diagonal(C)
@@ -199,9 +200,8 @@ class RowScale(Linear):
         if self._offset is not None:
             f = f.moved(self._offset)
         M, rhs = self.diagonal(f.C), self.adjoint(f.R)
-        used = systems.used(M)
-        theta = np.divide(rhs, M, out=np.zeros_like(rhs), where=used)
-        return Step(theta, f.energy + float(theta @ (M * theta - 2 * rhs)), int(used.sum()))
+        theta, rank = systems.solve_diagonal(M, rhs)
+        return Step(theta, f.energy + float(theta @ (M * theta - 2 * rhs)), rank)
 
 
 class RowWise(Linear):

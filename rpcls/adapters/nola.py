@@ -19,6 +19,7 @@ from .family import Family, Fitted, Layer, Model, Theta
 from .joint import Joint, inverse
 from .linear import Linear
 from .lowrank import scale_of
+from .places import module_of
 from .quadratic import Quadratic
 from .vera import kaiming
 
@@ -127,18 +128,23 @@ class _Stack:
     def combine(self, theta: np.ndarray) -> np.ndarray:
         """Σ θₖ Gₖ, (p, q)."""
         _, p, q = self.shape
-        out = np.zeros(p * q)
+        out = module_of(self.array).zeros(p * q)
         for here, part in self.chunks():
             out += theta[here] @ part.reshape(-1, p * q)
         return self.scale * out.reshape(p, q)
 
     def inner(self, G: np.ndarray) -> np.ndarray:
         """⟨Gₖ, G⟩ for every k."""
-        return self.scale * np.concatenate([part.reshape(len(part), -1) @ G.reshape(-1) for _, part in self.chunks()])
+        join = module_of(self.array).concatenate
+        return self.scale * join([part.reshape(len(part), -1) @ G.reshape(-1) for _, part in self.chunks()])
+
+    def sent(self, to: Callable[[Any], Any]) -> _Stack:
+        return _Stack(to(self.array), self.scale)
 
 
 class _NOLA(Model):
     halves_in_order = ("b", "a")
+    goes_to_cards = True
 
     def __init__(self, A0: np.ndarray, A: _Stack, B: _Stack, scale: float) -> None:
         self.A0, self.A, self.B, self.scale = A0, A, B, scale
@@ -167,7 +173,7 @@ class _NOLA(Model):
         a_size, b_size = self.A.shape[0], self.B.shape[0]
         if a_size + b_size <= FEW:
             return None
-        return Combined(self, f).fit(np.zeros(a_size), (b_size,), STEPS, max_iterations, tol)
+        return Combined(self, f).fit(module_of(self.A0).zeros(a_size), (b_size,), STEPS, max_iterations, tol)
 
 
 class Combined(Joint):
@@ -184,35 +190,37 @@ class Combined(Joint):
 
     def evaluation(self, dtype: type) -> Evaluation:
         model, s = self.model, self.model.scale
-        C_unit, R_unit = (float(np.abs(M).max()) or 1.0 for M in (self.f.C, self.f.R))
+        xp = module_of(self.f.C)
+        C_unit, R_unit = (float(xp.abs(M).max()) or 1.0 for M in (self.f.C, self.f.R))
         C, R = (self.f.C / C_unit).astype(dtype), (self.f.R / R_unit).astype(dtype)
         of_A, of_B = (M.array.reshape(M.shape[0], -1).astype(dtype, copy=False) for M in (model.A, model.B))
         (size, o, r), A0, a_scale, b_scale = model.B.shape, model.A0, model.A.scale, model.B.scale
 
         def evaluate(x: np.ndarray) -> tuple[float, np.ndarray]:
-            unit = float(np.abs(x[:size]).max()) or 1.0
+            unit = float(xp.abs(x[:size]).max()) or 1.0
             b, a = (x[:size] / unit).astype(dtype), x[size:].astype(dtype)
-            B = dtype(b_scale) * (b @ of_B).reshape(o, r)
+            B = b_scale * (b @ of_B).reshape(o, r)
             A = (A0 + a_scale * (a @ of_A).reshape(r, -1)).astype(dtype)
             AC, BB, BR = A @ C, B.T @ B, B.T @ R
             P, weight, wanted = AC @ A.T, (s * unit) ** 2 * C_unit, s * unit * R_unit
-            value = self.energy + weight * float(np.vdot(BB, P)) - 2 * wanted * float(np.vdot(BR, A))
+            value = self.energy + weight * float(xp.vdot(BB, P)) - 2 * wanted * float(xp.vdot(BR, A))
             # their common factor is left out, so that what float32 holds is near one
-            to_B = dtype(weight / wanted) * (B @ P) - R @ A.T
-            to_A = dtype(weight / wanted) * (BB @ AC) - BR
+            to_B = weight / wanted * (B @ P) - R @ A.T
+            to_A = weight / wanted * (BB @ AC) - BR
             to_b, to_a = (stack @ G.reshape(-1) for stack, G in ((of_B, to_B), (of_A, to_A)))
             factors = 2 * wanted / unit * b_scale, 2 * wanted * a_scale
-            return value, np.concatenate([factors[0] * to_b.astype(float), factors[1] * to_a.astype(float)])
+            return value, xp.concatenate([factors[0] * to_b.astype(float), factors[1] * to_a.astype(float)])
 
         return evaluate
 
     def precondition(self, M: np.ndarray, u: np.ndarray, v: np.ndarray) -> Vectors:
         """b's normal equations, and the size of a's: what random Aᵢ, all alike, have on their diagonal."""
         stack, s, B = self.model.A, self.model.scale, self.model.B.combine(u)
-        entries = float(np.mean(np.square(stack.array, dtype=np.float64))) * stack.scale**2
-        of_a = 2 * s * s * entries * float(np.vdot(B, B)) * float(np.trace(self.f.C))
+        xp = module_of(B)
+        entries = float(xp.square(stack.array, dtype=np.float64).mean()) * stack.scale**2
+        of_a = 2 * s * s * entries * float(xp.vdot(B, B)) * float(self.f.C.trace())
         of_b = inverse(2 * M)
-        return lambda x: np.concatenate([of_b(x[: u.size]), x[u.size :] / (of_a or 1.0)])
+        return lambda x: xp.concatenate([of_b(x[: u.size]), x[u.size :] / (of_a or 1.0)])
 
 
 class _Left(Linear):
@@ -232,7 +240,7 @@ class _Left(Linear):
     def gram(self, C: np.ndarray, block: np.ndarray | None = None) -> np.ndarray:
         root = systems.root(self.A @ C @ self.A.T)
         k, o, _ = self.stack.shape
-        M = np.zeros((k, k))
+        M = module_of(root).zeros((k, k))
         step = max(1, _CHUNK_BYTES // (8 * k * len(root)))
         for start in range(0, o, step):
             part = self.stack.array[:, start : start + step].astype(np.float64)

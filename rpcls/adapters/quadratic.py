@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from ..errors import InvalidValueError
+from .places import module_of
 
 __all__ = ["Projected", "Quadratic", "Sum"]
 
@@ -47,7 +49,12 @@ class Quadratic:
         """f(dW); 2oi² flops, none for zero."""
         if not dW.any():
             return self.energy
-        return float(np.vdot(dW, dW @ self.C) - 2 * np.vdot(dW, self.R)) + self.energy
+        vdot = module_of(dW).vdot
+        return float(vdot(dW, dW @ self.C) - 2 * vdot(dW, self.R)) + self.energy
+
+    def sent(self, to: Callable[[Any], Any]) -> Quadratic:
+        """The same with arrays elsewhere, by a function such as cupy.asarray."""
+        return Quadratic(to(self.C), to(self.R), self.energy)
 
     def project(self, A: np.ndarray) -> Quadratic:
         """The objective of L where dW = LA: P = ACAᵀ and Q = RAᵀ take the places of C and R."""
@@ -64,9 +71,8 @@ class Quadratic:
     @cached_property
     def is_scalar(self) -> float | None:
         """c if C = c·I, as for a target without inputs; else None."""
-        c = float(self.C[0, 0])
-        diagonal = np.diagonal(self.C)
-        if not np.all(diagonal == c) or np.count_nonzero(self.C) != (len(self.C) if c else 0):
+        c, xp = float(self.C[0, 0]), module_of(self.C)
+        if not bool((self.C.diagonal() == c).all()) or int(xp.count_nonzero(self.C)) != (len(self.C) if c else 0):
             return None
         return c
 

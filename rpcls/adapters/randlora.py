@@ -123,6 +123,7 @@ def _part(given: Any, name: str, shape: tuple[int, ...], meaning: str, draw: Cal
 
 class _RandLoRA(Model):
     halves_in_order = ("lambda", "gamma")
+    goes_to_cards = True
 
     def __init__(self, layer: Layer, A: np.ndarray, Bf: np.ndarray, n: int, scale: float, steps: int) -> None:
         self.layer, self.A, self.Bf, self.n, self.scale, self.steps = layer, A, Bf, n, scale, steps

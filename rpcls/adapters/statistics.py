@@ -66,7 +66,8 @@ class LayerStatistics:
     tokens. The other forms of a sketch still pay for R.
 
     Batches of CuPy arrays are summed on their card, as are torch tensors there, whose memory CuPy shares (without CuPy
-    they are copied to the host). The sums stay there until they are read; what is read, and fits, are on the host.
+    they are copied to the host). The sums stay there until they are read, and what is read is on the host. Fits of
+    `RandLoRA`, `NOLA` and `VeRA` with many unknowns do their work on that card, the others on the host.
 
     Examples
     --------
@@ -188,6 +189,11 @@ class LayerStatistics:
                 sums.update(wide(X[part]), wide(Y[part]), first + start, frozen)
             self._sums = sums
         self.tokens += len(X)
+
+    @property
+    def card(self) -> int | None:
+        """The number of the card that holds the sums; None: they are in host memory."""
+        return self._card
 
     @property
     def _host_sums(self) -> Accumulator:

@@ -1,13 +1,18 @@
-"""Positive semidefinite systems: one, many small ones, and those that are only known by their product."""
+"""Positive semidefinite systems: one, many small ones, and those that are only known by their product.
+
+`solve`, `solve_diagonal` and `root` work where their arrays are, on the host or on a card.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Solved", "conjugate_gradients", "inverse_root", "root", "solve", "solve_batch", "used"]
+from .places import module_of
+
+__all__ = ["Solved", "conjugate_gradients", "inverse_root", "root", "solve", "solve_batch", "solve_diagonal", "used"]
 
 _EPS = float(np.finfo(np.float64).eps)
 # Pivots of M at unit diagonal, and of M relative to its largest entry, above which Cholesky shows full rank. M's own
@@ -18,24 +23,30 @@ _SAFE_PIVOT, _SAFE_ABSOLUTE, _SAFE_ALONE = 1e-10, 1e-12, 1e-5
 class Solved(NamedTuple):
     """The solution of Mx = m, of minimum norm where M is singular, and the numerical rank of M."""
 
-    x: np.ndarray
+    x: Any
     rank: int
 
 
-def _cutoff(values: np.ndarray) -> np.ndarray:
+def _cutoff(values: Any) -> Any:
     """Eigenvalues at or below this are rounding errors of the largest, which comes last."""
-    return (1000 + 16 * values.shape[-1]) * _EPS * np.maximum(values[..., -1:], 0.0)
+    return (1000 + 16 * values.shape[-1]) * _EPS * module_of(values).maximum(values[..., -1:], 0.0)
 
 
 def used(diagonal: np.ndarray) -> np.ndarray:
     """Which of many one-by-one systems are not zero up to rounding errors of the largest."""
-    return diagonal > 1000 * _EPS * diagonal.max(initial=0.0)
+    return diagonal > (1000 * _EPS * diagonal.max() if len(diagonal) else 0.0)
 
 
-def _scales(diagonal: np.ndarray) -> np.ndarray:
+def solve_diagonal(M: Any, m: Any) -> Solved:
+    """`solve` for a diagonal M, given as (k,)."""
+    there, xp = used(M), module_of(M)
+    return Solved(xp.where(there, m / xp.where(there, M, 1.0), 0.0), int(there.sum()))
+
+
+def _scales(diagonal: Any) -> Any:
     """The power of two nearest to 1/√diagonal; 1 where it is zero."""
-    positive = diagonal > 0
-    return np.where(positive, np.exp2(-np.rint(0.5 * np.log2(np.where(positive, diagonal, 1.0)))), 1.0)
+    xp, positive = module_of(diagonal), diagonal > 0
+    return xp.where(positive, xp.exp2(-xp.rint(0.5 * xp.log2(xp.where(positive, diagonal, 1.0)))), 1.0)
 
 
 def _safe(pivots: np.ndarray, diagonal: np.ndarray, scales: np.ndarray) -> np.ndarray:
@@ -58,28 +69,59 @@ def solve(M: np.ndarray, m: np.ndarray) -> Solved:
     Cholesky of M at unit diagonal, k³/3 flops; if its pivots do not show full rank, the eigendecomposition, about 9k³,
     with eigenvalues below (1000 + 16k)·eps times the largest taken as zero.
     """
-    from scipy.linalg import eigh, lapack
-
-    diagonal = np.diagonal(M)
+    xp, diagonal = module_of(M), M.diagonal()
     used = diagonal > 0
-    if not used.all():  # unknowns without effect are zero in the minimum-norm solution
-        x = np.zeros_like(m, dtype=np.float64)
+    if not bool(used.all()):  # unknowns without effect are zero in the minimum-norm solution
+        x = xp.zeros(m.shape)
         rank = 0
-        if used.any():
-            x[used], rank = solve(M[np.ix_(used, used)], m[used])
+        if bool(used.any()):
+            x[used], rank = solve(M[used][:, used], m[used])
         return Solved(x, rank)
     if M.shape[0] == 0:
-        return Solved(np.zeros_like(m, dtype=np.float64), 0)
+        return Solved(xp.zeros(m.shape), 0)
     s = _scales(diagonal)
     columns = m.reshape(len(m), -1)
-    factor, info = lapack.dpotrf(M * s * s[:, None], lower=1, overwrite_a=1, clean=0)
-    if info == 0 and _safe(np.diagonal(factor) ** 2, diagonal, s):
-        x, info = lapack.dpotrs(factor, columns * s[:, None], lower=1, overwrite_b=1)
+    factor = _cholesky(M * s * s[:, None])
+    if factor is not None and bool(_safe(xp.square(factor.diagonal()), diagonal, s)):
+        x = _substitute(factor, columns * s[:, None])
         return Solved((x * s[:, None]).reshape(m.shape), M.shape[0])
-    values, vectors = eigh(M, check_finite=False, driver="evd")
+    values, vectors = _eigh(M)
     kept = values > _cutoff(values)
     V = vectors[:, kept]
-    return Solved((V @ ((V.T @ columns) / values[kept, None])).reshape(m.shape), int(kept.sum()))
+    return Solved((V @ ((V.T @ columns) / values[kept][:, None])).reshape(m.shape), int(kept.sum()))
+
+
+def _cholesky(M: Any, *, clean: bool = False) -> Any:
+    """The lower triangle, or None. Unless clean, M may be overwritten, and what is above the diagonal is noise."""
+    if module_of(M) is not np:
+        from ..kernels.cuda import algebra
+
+        R = algebra.cholesky(M)
+        return None if R is None else R.T
+    from scipy.linalg import lapack
+
+    factor, info = lapack.dpotrf(M, lower=1, overwrite_a=not clean, clean=clean)
+    return factor if info == 0 else None
+
+
+def _substitute(factor: Any, columns: Any) -> Any:
+    """(LLᵀ)⁻¹ of the columns, which may be overwritten."""
+    if module_of(factor) is not np:
+        from ..kernels.cuda.device import solve_triangular
+
+        R = factor.T
+        return solve_triangular(R, solve_triangular(R, columns, trans="T"), trans="N")
+    from scipy.linalg import lapack
+
+    return lapack.dpotrs(factor, columns, lower=1, overwrite_b=1)[0]
+
+
+def _eigh(M: Any) -> tuple[Any, Any]:
+    if (xp := module_of(M)) is not np:
+        return xp.linalg.eigh(M)
+    from scipy.linalg import eigh
+
+    return eigh(M, check_finite=False, driver="evd")
 
 
 def solve_batch(M: np.ndarray, m: np.ndarray) -> Solved:
@@ -133,17 +175,14 @@ def inverse_root(C: np.ndarray) -> np.ndarray:
     return vectors[:, kept] / np.sqrt(values[kept])
 
 
-def root(C: np.ndarray) -> np.ndarray:
+def root(C: Any) -> Any:
     """W with WWᵀ = C for symmetric positive semidefinite C: Cholesky's factor, or scaled eigenvectors."""
-    from scipy.linalg import eigh, lapack
-
     if len(C) == 0:
         return C
-    factor, info = lapack.dpotrf(C, lower=1, clean=1)
-    if info == 0:
+    if (factor := _cholesky(C, clean=True)) is not None:
         return factor
-    values, vectors = eigh(C, check_finite=False, driver="evd")
-    return vectors * np.sqrt(np.maximum(values, 0.0))
+    (values, vectors), xp = _eigh(C), module_of(C)
+    return vectors * xp.sqrt(xp.maximum(values, 0.0))
 
 
 def conjugate_gradients(

@@ -16,6 +16,7 @@ from .descent import Evaluation, Vectors
 from .family import Family, Fitted, Layer, Model, Theta
 from .joint import Joint, inverse
 from .linear import Linear, RankOne, RowScale
+from .places import module_of
 from .quadratic import Quadratic
 
 __all__ = ["VeRA"]
@@ -116,6 +117,7 @@ def unit(key: Key, shape: tuple[int, ...]) -> np.ndarray:
 
 class _VeRA(Model):
     halves_in_order = ("b", "d")
+    goes_to_cards = True
 
     def __init__(self, A: np.ndarray, B: np.ndarray, d_initial: float) -> None:
         self.inner, self.B, self.d_initial = A, B, d_initial
@@ -133,7 +135,7 @@ class _VeRA(Model):
     def own_fit(self, f: Quadratic, key: Key, max_iterations: int, tol: float) -> Fitted | None:
         if sum(self.B.shape) <= FEW:
             return None
-        d = np.full(self.B.shape[1], self.d_initial)
+        d = module_of(self.B).full(self.B.shape[1], self.d_initial)
         return Scaled(self.B, f).fit(d, self.B.shape[:1], STEPS, max_iterations, tol)
 
     def seen(self, theta: Theta) -> np.ndarray:
@@ -153,21 +155,22 @@ class Scaled(Joint):
         return half.diagonal(self.f.C), half.adjoint(self.f.R)
 
     def evaluation(self, dtype: type) -> Evaluation:
-        C_unit, R_unit = (float(np.abs(M).max()) or 1.0 for M in (self.f.C, self.f.R))
+        xp = module_of(self.B)
+        C_unit, R_unit = (float(xp.abs(M).max()) or 1.0 for M in (self.f.C, self.f.R))
         C, R, B = (self.f.C / C_unit).astype(dtype), (self.f.R / R_unit).astype(dtype), self.B.astype(dtype)
 
         def evaluate(x: np.ndarray) -> tuple[float, np.ndarray]:
             d = x[len(B) :]
-            unit = float(np.abs(d).max()) or 1.0
+            unit = float(xp.abs(d).max()) or 1.0
             T = B * (d / unit).astype(dtype)
             TC = T @ C
-            M, m = np.einsum("oi,oi->o", T, TC), np.einsum("oi,oi->o", T, R)
-            b = np.divide(m, M, out=np.zeros_like(m), where=systems.used(M))
+            m = xp.einsum("oi,oi->o", T, R)
+            b = systems.solve_diagonal(xp.einsum("oi,oi->o", T, TC), m).x
             TC *= b[:, None]
             TC -= R
             TC *= B
             weight = R_unit**2 / C_unit
-            gradient = np.zeros(x.size)
+            gradient = xp.zeros(x.size)
             gradient[len(B) :] = b @ TC  # in float64 before it is scaled
             gradient *= 2 * weight / unit
             return self.energy - weight * float(b @ m), gradient
@@ -177,4 +180,5 @@ class Scaled(Joint):
     def precondition(self, M: np.ndarray, u: np.ndarray, v: np.ndarray) -> Vectors:
         """d's normal equations."""
         of_d = inverse(2 * RankOne(u[:, None] * self.B, None).gram(self.f.C))
-        return lambda x: np.concatenate([np.zeros(u.size), of_d(x[u.size :])])
+        xp = module_of(u)
+        return lambda x: xp.concatenate([xp.zeros(u.size), of_d(x[u.size :])])

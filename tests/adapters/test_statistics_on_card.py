@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,9 +15,11 @@ from layers import random
 from ml_dtypes import bfloat16
 
 import rpcls
-from rpcls.adapters import LayerStatistics, LoRA, RandLoRA, VeRA, fit, statistics
+from rpcls.adapters import NOLA, LayerStatistics, LoRA, RandLoRA, VeRA, fit, statistics
+from rpcls.adapters.joint import Joint
 from rpcls.adapters.quadratic import Projected
-from rpcls.errors import DeviceError, InvalidTypeError, InvalidValueError, NonFiniteError
+from rpcls.errors import ConvergenceWarning, DeviceError, InvalidTypeError, InvalidValueError, NonFiniteError
+from rpcls.kernels import on_card, on_host
 
 TOKENS, IN, OUT = 47, 6, 4
 W, BIAS, A = random((OUT, IN), 1), random((OUT,), 2), random((3, IN), 3)
@@ -100,6 +104,56 @@ def test_fits_agree(xp: Any) -> None:
         got = fit(there, family, max_iterations=30)
         np.testing.assert_allclose(got.delta(), want.delta(), rtol=1e-6, atol=1e-9)
         np.testing.assert_allclose(there.explained(xp.asarray(want.delta())), want.explained, rtol=1e-10)
+
+
+MANY = {
+    "RandLoRA": (RandLoRA(rank=4, seed=1), (40, 36)),
+    "RandLoRA, wide": (RandLoRA(rank=5, seed=1), (40, 44)),
+    "NOLA": (NOLA(a_size=40, b_size=50, rank=2, seed=1), (12, 10)),
+    "VeRA": (VeRA(rank=200, seed=1), (150, 12)),
+}
+
+
+@pytest.mark.parametrize("name", MANY)
+@pytest.mark.parametrize("tol", [1e-5, 1e-8])
+@pytest.mark.parametrize("inputs", ["normal", "few", "identity"])
+def test_fits_of_many_unknowns_work_on_the_card(
+    xp: Any, monkeypatch: pytest.MonkeyPatch, name: str, tol: float, inputs: str
+) -> None:
+    """What the host finds, from arrays that are on the card; with inputs of low rank, and of C = I.
+
+    The looks at f agree to rounding, and so do short fits; long ones end in other points of flat valleys.
+    """
+    family, (o, i) = MANY[name]
+    x = {"normal": random((60, i), 1), "few": random((i // 2, i), 1), "identity": np.eye(i)}[inputs]
+    y = x @ random((o, i), 2).T
+    own, where, looks = Joint.fit, [], []
+
+    def watched(self: Any, v: Any, shape: tuple[int, ...], *rest: Any) -> Any:
+        where.append(on_card(v))
+        to = xp.asarray if on_card(v) else np.asarray
+        at, beside = to(random(v.shape, 3)), to(random((int(np.prod(shape)),), 4))
+        M, m = self.normal_equations(at)
+        both = (xp if on_card(v) else np).concatenate([beside, at.reshape(-1)])
+        value, gradient = self.evaluation(np.float64)(both)
+        steps = self.precondition(M, beside, at)(gradient)
+        looks.append([value, *map(on_host, (v, M, m, gradient, steps))])
+        return own(self, v, shape, *rest)
+
+    monkeypatch.setattr(Joint, "fit", watched)
+    host, there = LayerStatistics(i, o).update(x, y), LayerStatistics(i, o).update(xp.asarray(x), xp.asarray(y))
+    assert (host.card, there.card) == (None, 0)
+    more: dict[str, Any] = {"max_iterations": 40, "tol": tol, "ridge": 0.0 if inputs == "few" else 0.01}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        wanted, got = fit(host, family, **more), fit(there, family, **more)
+    assert where == [False, True]
+    for mine, its, rounding in zip(*looks, [1e-9] * 5 + [1e-5], strict=True):  # preconditioners: of condition 1e8
+        np.testing.assert_allclose(its, mine, rtol=0, atol=rounding * np.abs(mine).max())
+    assert all(isinstance(part, np.ndarray) for part in got.factors.values())
+    assert abs(got.explained - wanted.explained) < 0.02 and got.identifiable.keys() == wanted.identifiable.keys()
+    assert abs(host.explained(got.delta()) - got.explained) < 1e-9
+    assert all(later <= before for before, later in itertools.pairwise(got.history))
 
 
 def test_a_known_update_with_inputs_on_the_card(xp: Any) -> None:

@@ -104,8 +104,8 @@ def sharing(tensor: Any) -> Any:
         return xp.from_dlpack(tensor.detach())
     except NotImplementedError as error:  # says CuPy of bfloat16, which it has from version 14 on, by ml_dtypes
         raise InvalidTypeError(
-            f"CuPy {xp.__version__} cannot share a tensor of {tensor.dtype}: {error}; install CuPy 14 and ml_dtypes, or "
-            "convert the tensor to float32: tensor.float()"
+            f"CuPy {xp.__version__} cannot share a tensor of {tensor.dtype}: {error}; install CuPy 14 and ml_dtypes, "
+            "or convert the tensor to float32: tensor.float()"
         ) from error
 
 
