@@ -1,20 +1,22 @@
-"""Sweeps and solvers on an NVIDIA card, beside the copy bandwidth that the card has in the same run.
+"""Sweeps, solvers and adapter fits on an NVIDIA card, beside the copy bandwidth that the card has in the same run.
 
     python benchmarks/gpu.py [--quick]
 
 Needs CuPy and a card; torch is one more peer where it is installed. Sweeps are timed by events of the card after a
 warm-up, whole calls by the wall clock; medians. Bandwidths count the bytes of A once for each sweep, those of a copy
-twice: read and written.
+twice: read and written. The results file is written after every part, so that a run that is cut off keeps what it has.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import platform
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +26,7 @@ import numpy as np
 from harness import RESULTS, median, table, write
 
 import rpcls
+from rpcls.adapters import NOLA, Family, LayerStatistics, RandLoRA, VeRA, fit
 from rpcls.kernels.cuda import sweeps as kernels
 from rpcls.sources import source_of
 
@@ -35,6 +38,8 @@ REPEATS = 7
 ROBUST, QR_LEVEL, NORMAL = "robust-partial, CountSketch", "precondition", "normal equations, CuPy"
 DIRECT = "direct"
 PEERS = ("lstsq, CuPy", "lstsq, torch")
+FAMILIES: tuple[Family, ...] = (VeRA(256), NOLA(1024, 1024, 16), RandLoRA(32))
+FEATURES = 4096
 HOST_BLOCK = 4 << 30  # bytes of pinned host memory that are copied to the card again and again
 
 
@@ -106,7 +111,7 @@ def free(cp: Any) -> None:
         sys.modules["torch"].cuda.empty_cache()
 
 
-def sweeps(cp: Any, shape: tuple[int, int]) -> tuple[dict[str, list[float]], int]:
+def sweeps(cp: Any, shape: tuple[int, int]) -> dict[str, Any]:
     """Seconds of the sweeps over float32 rows, and the bytes of A."""
     A, b = rows(cp, shape, cp.float32)
     source = source_of(A, b)
@@ -118,7 +123,8 @@ def sweeps(cp: Any, shape: tuple[int, int]) -> tuple[dict[str, list[float]], int
         "gradient": lambda: source.gradient(x),
         "AᵀAp": lambda: source.normal(x[:, None]),
     }
-    return {name: event_seconds(cp, job) for name, job in jobs.items()}, A.nbytes
+    seconds = {name: event_seconds(cp, job) for name, job in jobs.items()}
+    return {"shape": f"{shape[0]:,} × {shape[1]}", "bytes": A.nbytes, "seconds": seconds}
 
 
 def normal_equations(cp: Any, A: Any, b: Any) -> Any:
@@ -170,9 +176,9 @@ def solvers(cp: Any, shape: tuple[int, int], condition: float) -> dict[str, Any]
         "normal": lambda: rpcls.lstsq(A, b, "normal").x,
         "auto": lambda: rpcls.lstsq(A, b).x,
         NORMAL: lambda: normal_equations(cp, A, b),
-        PEERS[0]: lambda: cp.linalg.lstsq(A, b, rcond=None)[0],
-        PEERS[1]: torch_lstsq(A, b),
     }
+    if condition > 1:  # their times do not depend on it
+        jobs |= {PEERS[0]: lambda: cp.linalg.lstsq(A, b, rcond=None)[0], PEERS[1]: torch_lstsq(A, b)}
     rpcls.lstsq(A[: 4 * shape[1]], b[: 4 * shape[1]], DIRECT)  # loads what it takes
     began = time.perf_counter()
     exact = rpcls.lstsq(A, b, DIRECT).x
@@ -230,6 +236,34 @@ def from_host(cp: Any, total: int) -> dict[str, float]:
     return {"bytes": times * A.nbytes, "seconds": taken, "copy_bytes_per_second": A.nbytes / copied}
 
 
+def fits(cp: Any, features: int) -> dict[str, Any]:
+    """Seconds of fits from statistics on the card, of a layer of so many inputs and outputs; and what they explain."""
+    draw = cp.random.default_rng(0)
+    fall = 1 / cp.sqrt(cp.arange(1, features + 1, dtype=cp.float32))
+    update = draw.standard_normal((features, features), dtype=cp.float32)
+    for _ in range(2):
+        held = LayerStatistics(features, features)
+        began = time.perf_counter()
+        for _ in range(4):
+            X = draw.standard_normal((features // 2, features), dtype=cp.float32) * fall
+            held.update(X, X @ update.T)
+        cp.cuda.Device().synchronize()
+        found: dict[str, Any] = {"statistics": {"seconds": time.perf_counter() - began}}  # the second time, warm
+    for family in FAMILIES:
+        fit(held, family, max_iterations=1)  # loads what it takes
+        began = time.perf_counter()
+        result = fit(held, family)
+        found[repr(family)] = {
+            "seconds": time.perf_counter() - began,
+            "explained": result.explained,
+            "half_steps": len(result.history) - 1,
+            "converged": result.converged,
+        }
+        print(f"  {family!r}: {found[repr(family)]['seconds']:.2f} s, {result.explained:.3f}", flush=True)
+        free(cp)
+    return found
+
+
 def share(time_of: float, size: float, bandwidth: float) -> str:
     return f"{size / time_of / bandwidth:.0%}"
 
@@ -244,16 +278,40 @@ def fastest(solved: dict[str, Any]) -> str:
 
 def report(data: dict[str, Any]) -> str:
     """What the results file says: sweeps as shares of the copy bandwidth, solves in reads of A at it."""
-    copy, swept = data["copy_bytes_per_second"], data["sweeps"]
-    lines = [
-        [name, f"{median(t) * 1e3:.2f} ms", share(median(t), data["bytes"], copy), f"{WANTED[name]:.0%}"]
-        for name, t in swept.items()
-    ]
-    parts = [
-        f"Copy bandwidth {copy / 1e9:.0f} GB/s.",
-        table([f"sweep, float32, {data['shape']}", "time", "share of the copy bandwidth", "wanted"], lines),
-    ]
-    for shape, solved in data["solves"].items():
+    copy = data["copy_bytes_per_second"]
+    parts = [f"Copy bandwidth {copy / 1e9:.0f} GB/s."]
+    if swept := data["sweeps"]:
+        lines = [
+            [name, f"{median(t) * 1e3:.2f} ms", share(median(t), swept["bytes"], copy), f"{WANTED[name]:.0%}"]
+            for name, t in swept["seconds"].items()
+        ]
+        header = [f"sweep, float32, {swept['shape']}", "time", "share of the copy bandwidth", "wanted"]
+        parts.append(table(header, lines))
+    if data["solves"]:
+        parts += report_of_solves(data["solves"], copy)
+    if host := data["host"]:
+        parts.append(
+            f"Compress under CountSketch of {host['bytes'] / 1e9:.0f} GB of rows in pinned host memory, on a card with "
+            f"{data['memory_bytes'] / 1e9:.0f} GB: {host['seconds']:.2f} s, "
+            f"{share(host['seconds'], host['bytes'], host['copy_bytes_per_second'])} of the bandwidth of a copy to the "
+            f"card ({host['copy_bytes_per_second'] / 1e9:.0f} GB/s; wanted 90%)."
+        )
+    if data["fits"]:
+        lines = [
+            [
+                name, f"{one['seconds']:.2f} s", f"{one['explained']:.3f}" if "explained" in one else "–",
+                f"{one['half_steps']}{'' if one['converged'] else ', not converged'}" if "converged" in one else "–",
+            ]
+            for name, one in data["fits"].items()
+        ]  # fmt: skip
+        parts.append(table([f"fit, {FEATURES} × {FEATURES}", "time", "explained", "half-steps"], lines))
+    parts += [f"Failed: {part}: {error}" for part, error in data["failed"].items()]
+    return "\n\n".join(parts)
+
+
+def report_of_solves(solves: dict[str, Any], copy: float) -> list[str]:
+    parts = []
+    for shape, solved in solves.items():
         lines = []
         normal = solved["seconds"].get(NORMAL)
         for name, times in solved["seconds"].items():
@@ -264,25 +322,19 @@ def report(data: dict[str, Any]) -> str:
         parts.append(table([f"solve, float64, {shape}", "time", "reads of A", "÷ normal equations", "from QR"], lines))
     parts.append(
         "The rows are normal, times a matrix of that condition number. The last column is ‖A(x − x_QR)‖ ÷ ‖Ax_QR‖, "
-        "x_QR by Householder QR of all rows. Peers that found no room on the card are left out."
+        "x_QR by Householder QR of all rows. CuPy's and torch's lstsq are timed at the larger condition number, and "
+        "left out where they found no room on the card."
     )
     lines = []
-    for shape, solved in data["solves"].items():
+    for shape, solved in solves.items():
         name = fastest(solved)
         lines.append([shape, name, f"{median(solved['seconds'][name]) * 1e3:.1f} ms"])
-    parts += [
+    return [
+        *parts,
         table(["float64", "fastest at QR's backward error", "time"], lines),
         "Which solver on a card: the fastest of those above with a backward error ‖Aᵀr‖ ÷ (‖A‖‖r‖), r = b − Ax, of at "
         "most ten times that of Householder QR of all rows (direct), or 5e-15.",
     ]
-    host = data["host"]
-    parts.append(
-        f"Compress under CountSketch of {host['bytes'] / 1e9:.0f} GB of rows in pinned host memory, on a card with "
-        f"{data['memory_bytes'] / 1e9:.0f} GB: {host['seconds']:.2f} s, "
-        f"{share(host['seconds'], host['bytes'], host['copy_bytes_per_second'])} of the bandwidth of a copy to the "
-        f"card ({host['copy_bytes_per_second'] / 1e9:.0f} GB/s; wanted 90%)."
-    )
-    return "\n\n".join(parts)
 
 
 def main() -> None:
@@ -299,31 +351,37 @@ def main() -> None:
         sys.exit(f"benchmarks/gpu.py needs an NVIDIA card that CuPy can use: {error}")
     warnings.simplefilter("ignore", rpcls.RpclsWarning)
     small = 100 if quick else 1
+    folder = Path(tempfile.mkdtemp()) if quick else RESULTS
+    memory = cp.cuda.runtime.getDeviceProperties(cp.cuda.Device().id)["totalGlobalMem"]
     copy = copy_bandwidth(cp, (4 << 30) // small)
     print(f"copy bandwidth {copy / 1e9:.0f} GB/s", flush=True)
-    shape = TALL[0] // small, TALL[1]
-    swept, size = sweeps(cp, shape)
-    for name, taken in swept.items():
-        print(f"  {name}: {median(taken) * 1e3:.2f} ms, {share(median(taken), size, copy)}", flush=True)
-    free(cp)
-    memory = cp.cuda.runtime.getDeviceProperties(cp.cuda.Device().id)["totalGlobalMem"]
-    solved = {}
+    data: dict[str, Any] = {
+        "copy_bytes_per_second": copy, "memory_bytes": memory, "sweeps": {}, "solves": {}, "host": {}, "fits": {},
+        "failed": {},
+    }  # fmt: skip
+
+    def part(name: str, into: dict[str, Any], work: Callable[[], dict[str, Any]]) -> None:
+        print(name, flush=True)
+        try:
+            into.update(work())
+        except Exception as error:
+            traceback.print_exc()
+            data["failed"][name] = f"{type(error).__name__}: {error}"
+        free(cp)
+        write("gpu", COMMAND, "Sweeps, solvers and fits on a card", data, report(data), folder, about, tell=False)
+
+    tall = TALL[0] // small, TALL[1]
+    part("sweeps", data["sweeps"], lambda: sweeps(cp, tall))
     for m, n in (MIDDLE, WIDE):
-        print(f"{m // small:,} × {n}", flush=True)
-        for condition in (1.0, CONDITION):
-            solved[f"{m // small:,} × {n}, condition {condition:.0e}"] = solvers(cp, (m // small, n), condition)
-            free(cp)
-    data = {
-        "copy_bytes_per_second": copy,
-        "shape": f"{shape[0]:,} × {shape[1]}",
-        "sweeps": swept,
-        "bytes": size,
-        "solves": solved,
-        "memory_bytes": memory,
-        "host": from_host(cp, (1 << 30) if quick else int(1.1 * memory)),
-    }
-    folder = Path(tempfile.mkdtemp()) if quick else RESULTS
-    write("gpu", COMMAND, "Sweeps and solvers on a card", data, report(data), folder, about)
+        for condition in (CONDITION, 1.0):
+            name = f"{m // small:,} × {n}, condition {condition:.0e}"
+            solve = functools.partial(solvers, cp, (m // small, n), condition)
+            part(name, data["solves"], lambda name=name, solve=solve: {name: solve()})
+    part("rows of the host", data["host"], lambda: from_host(cp, (1 << 30) if quick else int(1.1 * memory)))
+    part("fits", data["fits"], lambda: fits(cp, FEATURES // (16 if quick else 1)))
+    print(f"\n{report(data)}\n\nwritten: {folder / 'gpu'}.md and .json")
+    if data["failed"]:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -143,14 +143,17 @@ def write(
     text: str,
     folder: Path = RESULTS,
     about: dict[str, Any] | None = None,
+    *,
+    tell: bool = True,
 ) -> None:
     """NAME.json with everything and NAME.md to read, in benchmarks/results/ unless another folder is given.
 
-    `about` is the machine of the figures, by default this one.
+    `about` is the machine of the figures, by default this one. `tell` prints the text, too.
     """
     folder.mkdir(parents=True, exist_ok=True)
     about = about or machine()
     (folder / f"{name}.json").write_text(json.dumps({"command": command, "machine": about, **data}, indent=1) + "\n")
     stamp = ", ".join(f"{key} {value}" for key, value in about.items())
     (folder / f"{name}.md").write_text(f"# {title}\n\nWritten by `{command}`.\n\n{stamp}\n\n{text}\n")
-    print(f"\n{text}\n\nwritten: {folder / name}.md and .json")
+    if tell:
+        print(f"\n{text}\n\nwritten: {folder / name}.md and .json")
