@@ -26,7 +26,7 @@ import numpy as np
 from harness import RESULTS, median, table, write
 
 import rpcls
-from rpcls.adapters import NOLA, Family, LayerStatistics, RandLoRA, VeRA, fit
+from rpcls.adapters import NOLA, Family, LayerStatistics, LoRA, RandLoRA, VeRA, fit
 from rpcls.kernels.cuda import sweeps as kernels
 from rpcls.sources import source_of
 
@@ -38,7 +38,7 @@ REPEATS = 7
 ROBUST, QR_LEVEL, NORMAL = "robust-partial, CountSketch", "precondition", "normal equations, CuPy"
 DIRECT = "direct"
 PEERS = ("lstsq, CuPy", "lstsq, torch")
-FAMILIES: tuple[Family, ...] = (VeRA(256), NOLA(1024, 1024, 16), RandLoRA(32))
+FAMILIES: tuple[Family, ...] = (VeRA(256), LoRA(16), NOLA(1024, 1024, 16), RandLoRA(32))
 FEATURES = 4096
 HOST_BLOCK = 4 << 30  # bytes of pinned host memory that are copied to the card again and again
 

@@ -25,7 +25,7 @@ from host_cuda import Module
 FUNCTIONS = (
     "abs", "arange", "argmax", "argwhere", "ascontiguousarray", "asfortranarray", "broadcast_to", "concatenate",
     "count_nonzero", "diag", "dot", "einsum", "empty", "exp2", "eye", "full", "isfinite", "ldexp", "log2", "maximum",
-    "multiply", "ones", "rint", "searchsorted", "sqrt", "square", "stack", "subtract", "vdot", "where", "zeros",
+    "multiply", "ones", "pad", "rint", "searchsorted", "sqrt", "square", "stack", "subtract", "vdot", "where", "zeros",
 )  # fmt: skip
 MOST_SHARED_BYTES = 99 << 10  # of a block
 BACKWARD = False  # whether threads take turns from the last on
@@ -218,9 +218,9 @@ class RawModule:
         return launched
 
 
-def _qr(array: ndarray, mode: str) -> ndarray:
-    assert mode == "r"
-    return ndarray(np.linalg.qr(array.held, mode="r"))
+def _qr(array: ndarray, mode: Any = "reduced") -> Any:
+    found = np.linalg.qr(array.held, mode=mode)
+    return ndarray(found) if mode == "r" else tuple(map(ndarray, found))
 
 
 linalg_state = "ignore"

@@ -14,6 +14,7 @@ from . import systems
 from .arrays import count, matrix
 from .family import Family, Fitted, Layer, Model
 from .lowrank import BlockLoRA, scale_of
+from .places import module_of
 from .quadratic import Quadratic
 from .statistics import LayerStatistics
 
@@ -111,4 +112,5 @@ class _Merged(BlockLoRA):
 
     def own_fit(self, f: Quadratic, key: Key, max_iterations: int, tol: float) -> Fitted:
         R = self.mean @ f.C
-        return super().own_fit(Quadratic(f.C, R, float(np.vdot(R, self.mean))), key, max_iterations, tol)
+        energy = float(module_of(R).vdot(R, self.mean))
+        return super().own_fit(Quadratic(f.C, R, energy), key, max_iterations, tol)

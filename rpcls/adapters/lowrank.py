@@ -15,6 +15,7 @@ from .arrays import count, matrix, number
 from .bases import normal
 from .family import Family, Fitted, Layer, Model, Theta, one_half
 from .linear import Linear, Step
+from .places import module_of
 from .quadratic import Quadratic
 
 __all__ = ["BlockLoRA", "LoRA", "LoRAXS", "MELoRA", "reduced_rank", "top_singular"]
@@ -30,8 +31,10 @@ def scale_of(alpha: float | None, rank: int) -> float:
 def top_singular(K: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The `rank` largest singular triplets of K: U (o, rank), s, Vᵀ (rank, ·), zeros beyond the rank of K.
 
-    LAPACK for small sides, else Lanczos from a fixed start.
+    LAPACK for small sides, else Lanczos from a fixed start; on a card eigenvectors.
     """
+    if module_of(K) is not np:
+        return _top_singular_there(K, rank)
     from scipy.linalg import svd
     from scipy.sparse.linalg import svds
 
@@ -45,6 +48,26 @@ def top_singular(K: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray, np.n
     U, s, Vt = U[:, order], s[order], Vt[order]
     missing = rank - kept
     return np.pad(U, ((0, 0), (0, missing))), np.pad(s, (0, missing)), np.pad(Vt, ((0, missing), (0, 0)))
+
+
+def _top_singular_there(K: Any, rank: int) -> tuple[Any, Any, Any]:
+    """As `top_singular`, from the eigenvectors of KKᵀ or KᵀK.
+
+    Those squares hide all below 1e-8 of the largest singular value, and two products with K itself find it again.
+    """
+    from ..kernels.cuda import algebra
+
+    xp, (o, i) = module_of(K), K.shape
+    M = K if o <= i else K.T
+    kept = min(rank, len(M))
+    U = xp.linalg.eigh(M @ M.T)[1][:, ::-1][:, :kept]
+    for _ in range(2):
+        U = xp.linalg.qr(M @ (M.T @ U))[0]
+    right, s, turn = algebra.economy_svd(M.T @ U)
+    left, s = U @ turn.T, xp.asarray(s)
+    U, Vt = (left, right.T) if o <= i else (right, left.T)
+    missing = rank - kept
+    return xp.pad(U, ((0, 0), (0, missing))), xp.pad(s, (0, missing)), xp.pad(Vt, ((0, missing), (0, 0)))
 
 
 def reduced_rank(f: Quadratic, rank: int) -> tuple[np.ndarray, np.ndarray, float]:
@@ -162,6 +185,7 @@ class BlockLoRA(Model):
     """A block-diagonal dW of LoRAs: one of them, or n."""
 
     halves_in_order = ()
+    goes_to_cards = True
 
     def __init__(self, blocks: int, rank: int, scale: float, layer: Layer) -> None:
         self.blocks, self.rank, self.scale, self.layer = blocks, rank, scale, layer
@@ -180,7 +204,7 @@ class BlockLoRA(Model):
         n = self.blocks
         if n == 1:
             return self.scale * (theta["B"] @ theta["A"])
-        dW = np.zeros((n, o // n, n, i // n))
+        dW = module_of(theta["B"]).zeros((n, o // n, n, i // n))
         for j in range(n):
             dW[j, :, j] = self.scale * (theta["B"][j] @ theta["A"][j])
         return dW.reshape(o, i)
@@ -202,8 +226,9 @@ class BlockLoRA(Model):
             B.append(left)
             A.append(right / self.scale)
             value += drop if n > 1 else drop - f.energy
-        theta = {"A": np.stack(A), "B": np.stack(B)} if n > 1 else {"A": A[0], "B": B[0]}
-        used = int(sum((np.abs(a).max(axis=1) > 0).sum() for a in A))
+        xp = module_of(f.R)
+        theta = {"A": xp.stack(A), "B": xp.stack(B)} if n > 1 else {"A": A[0], "B": B[0]}
+        used = int(sum((xp.abs(a).max(axis=1) > 0).sum() for a in A))
         notes = ()
         if used < n * self.rank:
             notes = (f"the data determine rank {used} only, of {n * self.rank}; the other factors are zero.",)

@@ -67,7 +67,8 @@ class LayerStatistics:
 
     Batches of CuPy arrays are summed on their card, as are torch tensors there, whose memory CuPy shares (without CuPy
     they are copied to the host). The sums stay there until they are read, and what is read is on the host. Fits of
-    `RandLoRA`, `NOLA` and `VeRA` with many unknowns do their work on that card, the others on the host.
+    `LoRA`, `MELoRA` and `AdaMix`, and of `RandLoRA`, `NOLA` and `VeRA` with many unknowns, do their work on that card,
+    the others on the host.
 
     Examples
     --------

@@ -1,6 +1,6 @@
 """Positive semidefinite systems: one, many small ones, and those that are only known by their product.
 
-`solve`, `solve_diagonal` and `root` work where their arrays are, on the host or on a card.
+`solve`, `solve_diagonal`, `root` and `inverse_root` work where their arrays are, on the host or on a card.
 """
 
 from __future__ import annotations
@@ -116,6 +116,17 @@ def _substitute(factor: Any, columns: Any) -> Any:
     return lapack.dpotrs(factor, columns, lower=1, overwrite_b=1)[0]
 
 
+def _inverse(factor: Any) -> Any:
+    """L⁻¹ of a lower triangle, which may be overwritten."""
+    if module_of(factor) is not np:
+        from ..kernels.cuda import algebra
+
+        return algebra.inverse(factor.T).T
+    from scipy.linalg import lapack
+
+    return lapack.dtrtri(factor, lower=1, overwrite_c=1)[0]
+
+
 def _eigh(M: Any) -> tuple[Any, Any]:
     if (xp := module_of(M)) is not np:
         return xp.linalg.eigh(M)
@@ -156,23 +167,22 @@ def solve_batch(M: np.ndarray, m: np.ndarray) -> Solved:
     return Solved(x, rank)
 
 
-def inverse_root(C: np.ndarray) -> np.ndarray:
+def inverse_root(C: Any) -> Any:
     """W with WWᵀ = C⁺ for symmetric positive semidefinite C: (i, rank of C).
 
     Cholesky and a triangular inverse, 2i³/3 flops, if C is well conditioned at unit diagonal; else eigenvectors.
     """
-    from scipy.linalg import eigh, lapack
-
-    diagonal = np.diagonal(C)
-    if len(C) and (diagonal > 0).all():
+    xp, diagonal = module_of(C), C.diagonal()
+    if len(C) == 0:
+        return C
+    if bool((diagonal > 0).all()):
         s = _scales(diagonal)
-        factor, info = lapack.dpotrf(C * s * s[:, None], lower=1, overwrite_a=1, clean=1)
-        if info == 0 and _safe(np.diagonal(factor) ** 2, diagonal, s):
-            inverse, _ = lapack.dtrtri(factor, lower=1, overwrite_c=1)
-            return inverse.T * s[:, None]
-    values, vectors = eigh(C, check_finite=False, driver="evd") if len(C) else (np.zeros(0), np.zeros((0, 0)))
-    kept = values > _cutoff(values) if len(C) else np.zeros(0, bool)
-    return vectors[:, kept] / np.sqrt(values[kept])
+        factor = _cholesky(C * s * s[:, None], clean=True)
+        if factor is not None and bool(_safe(xp.square(factor.diagonal()), diagonal, s)):
+            return _inverse(factor).T * s[:, None]
+    values, vectors = _eigh(C)
+    kept = values > _cutoff(values)
+    return vectors[:, kept] / xp.sqrt(values[kept])
 
 
 def root(C: Any) -> Any:

@@ -15,8 +15,9 @@ from layers import random
 from ml_dtypes import bfloat16
 
 import rpcls
-from rpcls.adapters import NOLA, LayerStatistics, LoRA, RandLoRA, VeRA, fit, statistics
+from rpcls.adapters import NOLA, AdaMix, LayerStatistics, LoRA, MELoRA, RandLoRA, VeRA, fit, statistics
 from rpcls.adapters.joint import Joint
+from rpcls.adapters.lowrank import BlockLoRA, top_singular
 from rpcls.adapters.quadratic import Projected
 from rpcls.errors import ConvergenceWarning, DeviceError, InvalidTypeError, InvalidValueError, NonFiniteError
 from rpcls.kernels import on_card, on_host
@@ -154,6 +155,35 @@ def test_fits_of_many_unknowns_work_on_the_card(
     assert abs(got.explained - wanted.explained) < 0.02 and got.identifiable.keys() == wanted.identifiable.keys()
     assert abs(host.explained(got.delta()) - got.explained) < 1e-9
     assert all(later <= before for before, later in itertools.pairwise(got.history))
+
+
+@pytest.mark.parametrize("inputs", ["normal", "few", "identity"])
+@pytest.mark.parametrize("shape", [(8, 12), (12, 8)])
+@pytest.mark.parametrize("family", [LoRA(3, alpha=6.0), LoRA(7), MELoRA(2, 1), "AdaMix"], ids=str)
+def test_closed_forms_on_the_card(
+    xp: Any, monkeypatch: pytest.MonkeyPatch, family: Any, shape: tuple[int, int], inputs: str
+) -> None:
+    """The host's update, to rounding, from products of arrays on the card."""
+    o, i = shape
+    family = AdaMix(2, [random(shape, 5), random(shape, 6)]) if family == "AdaMix" else family
+    x = {"normal": random((60, i), 1), "few": random((i // 2, i), 1), "identity": np.eye(i)}[inputs]
+    y = x @ random((o, i), 2).T
+    own, where = BlockLoRA.own_fit, []
+    monkeypatch.setattr(BlockLoRA, "own_fit", lambda self, f, *a: where.append(on_card(f.R)) or own(self, f, *a))
+    host, there = LayerStatistics(i, o).update(x, y), LayerStatistics(i, o).update(xp.asarray(x), xp.asarray(y))
+    wanted, got = fit(host, family, ridge=0.0), fit(there, family, ridge=0.0)
+    assert where == [False, True] and got.notes == wanted.notes and got.identifiable == wanted.identifiable
+    np.testing.assert_allclose(got.delta(), wanted.delta(), rtol=0, atol=1e-9 * np.abs(wanted.delta()).max())
+    np.testing.assert_allclose(got.explained, wanted.explained, rtol=1e-10)
+
+
+def test_singular_values_that_squares_hide(xp: Any) -> None:
+    U, V = (np.linalg.qr(random((n, 5), n))[0] for n in (30, 40))
+    s = np.array([1.0, 1e-3, 1e-6, 1e-9, 1e-12])
+    for K in ((U * s) @ V.T, (V * s) @ U.T):
+        left, found, right = map(on_host, top_singular(xp.asarray(K), 4))
+        np.testing.assert_allclose(found, s[:4], rtol=1e-5)
+        np.testing.assert_allclose((left * found) @ right, K, rtol=0, atol=2e-12)
 
 
 def test_a_known_update_with_inputs_on_the_card(xp: Any) -> None:
