@@ -201,12 +201,8 @@ def fit(
         raise InvalidTypeError(
             f"statistics must be LayerStatistics or a mapping of them, got {type(statistics).__name__}"
         )
-    f, plain = _objective(model, statistics, ridge, preserve), _objective(model, statistics)
-    done = _fit_there(model, statistics, f, plain, key, most, goal)
-    if done is None:
-        fitted = model.own_fit(f, key, most, goal) or _alternate(model, f, key, most, goal)
-        done = fitted, plain.value(model.seen(fitted.theta))
-    done, value = done
+    f = _objective(model, statistics, ridge, preserve)
+    done, value = _minimised(model, statistics, f, key, most, goal)
     if not done.converged:
         warn(
             f"{most} rounds of {type(family).__name__} were not enough for tol = {goal:g}; the result is the best so "
@@ -281,21 +277,22 @@ def _whole(f: Quadratic | Projected) -> Quadratic:
     return f
 
 
-def _fit_there(
-    model: Model, statistics: Any, f: Any, plain: Any, key: Key, max_iterations: int, tol: float
-) -> tuple[Fitted, float] | None:
-    """The model's own fit of f, and `plain` of that, on the card of the statistics; None if they are on the host."""
-    if not model.goes_to_cards or statistics.card is None:
-        return None
-    from ..kernels.cuda.device import on_number
+def _minimised(
+    model: Model, statistics: Any, f: Any, key: Key, max_iterations: int, tol: float
+) -> tuple[Fitted, float]:
+    """The fit of f, and the objective without ridge there; on the card of the statistics, if the model goes there."""
+    if model.goes_to_cards and statistics.card is not None:
+        from ..kernels.cuda.device import on_number
 
-    with on_number(statistics.card) as xp:
-        there = model.sent(xp.asarray)
-        done = there.own_fit(f.sent(xp.asarray), key, max_iterations, tol)
-        if done is None:
-            return None
-        value = plain.sent(xp.asarray).value(there.seen(done.theta))
-        return replace(done, theta={name: xp.asnumpy(part) for name, part in done.theta.items()}), value
+        with on_number(statistics.card) as xp:
+            there = model.sent(xp.asarray)
+            done = there.own_fit(f.sent(xp.asarray), key, max_iterations, tol)
+            if done is not None:
+                plain: Any = _objective(model, statistics)
+                value = plain.sent(xp.asarray).value(there.seen(done.theta))
+                return replace(done, theta={name: xp.asnumpy(part) for name, part in done.theta.items()}), value
+    done = model.own_fit(f, key, max_iterations, tol) or _alternate(model, f, key, max_iterations, tol)
+    return done, _objective(model, statistics).value(model.seen(done.theta))
 
 
 def _alternate(model: Model, f: Quadratic | Sum, key: Key, max_iterations: int, tol: float) -> Fitted:
