@@ -265,10 +265,13 @@ def test_copies_of_some_rows_at_a_time(card: Any, monkeypatch: pytest.MonkeyPatc
 
 @needs_compiler
 def test_some_entries_listed_at_a_time(card: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweeps, "_LIST_ENTRIES", 3 * 250)
+    parts, own = [], sweeps._sparse_sign
+    monkeypatch.setattr(sweeps, "_LIST_BYTES", 1 << 14)
+    monkeypatch.setattr(sweeps, "_sparse_sign", lambda rows, *a: parts.append(len(rows.A)) or own(rows, *a))
     A, numbers, b, w = problem(850, 9, 2, "float64")
     S = rpcls.SparseSign(3).sample(30, rng=0)
     swept = sweeps.sparse_sign(rows_on(card, A, b, w, 7), S.key.value, 30, 3)
+    assert len(parts) > 1 and sum(parts) == 850
     expected = S.family.sweep(S, numbers, b, w, 7, 1)
     assert np.allclose(swept.SA.held, expected.SA, rtol=0, atol=1e-12 * np.abs(expected.SA).max())
     check_sums(swept, expected, 1e-13)
@@ -524,7 +527,7 @@ def test_the_sizes_that_are_to_be_fast_fit_a_block() -> None:
     cut = cuts.panel_cut(16_000_000, 256, 1024, 8, 4, H100_BYTES)
     assert cut is not None and len(cut.parts) == 1 and cut.panel_rows == 576 and cut.panels == 8
     assert cut.tiles * cut.groups > 1000 and cut.list_bytes < H100_BYTES // 2
-    assert 4 * cut.capacity * cut.stretches < 16_000_000 * 1024 / 10  # the lists are little beside A
+    assert cut.bytes_of_lists < min(sweeps._LIST_BYTES, 16_000_000 * 1024 / 10)  # little beside A, and in one piece
     lists = cuts.lists_for_gather(16_000_000, 1024, 1, H100_BYTES)
     gather = cuts.gather_cut(lists, 16_000_000, 1024, 1)
     assert len(lists.parts) == 1 and gather.groups * 1024 > 7 * 132 * 16 and gather.rows_each == 1

@@ -291,9 +291,14 @@ def test_torch_tensors_on_a_card_share_their_memory(stand_in: Any, monkeypatch: 
         def refuse(tensor: Any) -> Any:
             raise NotImplementedError("CuPy does not support bfloat16 yet")
 
+        told = r"CuPy {} cannot share a tensor of torch\.bfloat16; that takes CuPy 14 .*tensor\.float\(\)"
+        patch.setattr(Tensor, "dtype", "torch.bfloat16")
+        patch.setattr(stand_in, "__version__", "13.0.0")  # which is not even asked
+        with pytest.raises(InvalidTypeError, match=told.format(r"13\.0\.0")):
+            rpcls.lstsq(Tensor(A), Tensor(b))
         patch.setattr(stand_in, "from_dlpack", refuse)
-        told = r"cannot share a tensor of torch.float64: CuPy does not support bfloat16 yet; .*tensor\.float\(\)"
-        with pytest.raises(InvalidTypeError, match=told):
+        patch.setattr(stand_in, "__version__", "14.2.0")
+        with pytest.raises(InvalidTypeError, match=told.format(r"14\.2\.0")):
             rpcls.lstsq(Tensor(A), Tensor(b))
     told = r"a torch tensor on a card needs CuPy, .*pip install cupy-"
     with monkeypatch.context() as patch:

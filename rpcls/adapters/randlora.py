@@ -130,6 +130,11 @@ class _RandLoRA(Model):
         self.turned = layer.out_features < layer.in_features
         self._gram: tuple[Any, np.ndarray] | None = None
 
+    def sent(self, to: Callable[[Any], Any]) -> Model:
+        other: Any = super().sent(to)
+        other._gram = None
+        return other
+
     def start(self, key: Key) -> Theta:
         r, d = self.A.shape
         return {"lambda": np.zeros((r, self.n)), "gamma": np.full((self.n, d), 1 / max(self.n, d))}

@@ -26,6 +26,7 @@ _BLOCKS = 16 * 132  # of a grid: many for each multiprocessor, and a multiple of
 _LEAST = 16  # rows of A that an accumulator should meet: fewer are not worth adding up
 _TEAM_ROWS = 64  # the fewest of a team of the gradient sweep
 _STRETCH = 8  # panels: catching up ends with a stretch, and longer ones take more shared memory to list
+_SORTED = 64  # entries of a row of S in a stretch: sorting takes their square, and rows that have many differ little
 _PLACES = 1 << 11  # of rows of A that entries count in the rooms of panels
 
 
@@ -113,6 +114,11 @@ class PanelCut(NamedTuple):
         return PANEL_THREADS // WARP * self.slots
 
     @property
+    def bytes_of_lists(self) -> int:
+        """Of all stretches, on the card."""
+        return 4 * len(self.parts) * self.stretches * (self.capacity + self.panels * self.quads + 1)
+
+    @property
     def list_bytes(self) -> int:
         """Shared memory of a block of `quads`."""
         return _quad_bytes(self.quads, self.panels, int(self.parts[:, 3].max()) * self.panels * self.panel_rows)
@@ -138,7 +144,8 @@ def panel_cut(rows: int, columns: int, sketch_size: int, nnz: int, itemsize: int
     tiles = -(-columns * itemsize // ROW_BYTES)
     blocks = _BLOCKS // 2  # each has a multiprocessor to itself
     all_panels = -(-rows // panel_rows)
-    panels = max(1, min(_STRETCH, all_panels * tiles * len(parts) // (blocks // 4)))
+    few = _SORTED * sketch_size // (nnz * panel_rows)
+    panels = max(1, min(_STRETCH, few, all_panels * tiles * len(parts) // (blocks // 4)))
     while panels > 1 and _quad_bytes(quads, panels, blocks_of_part * panels * panel_rows) > shared_bytes:
         panels -= 1
     stretches = -(-all_panels // panels)

@@ -100,13 +100,16 @@ def launch(
 def sharing(tensor: Any) -> Any:
     """The CuPy array that shares the memory of a torch tensor on a card."""
     xp = imported("a torch tensor on a card")
-    try:
-        return xp.from_dlpack(tensor.detach())
-    except NotImplementedError as error:  # says CuPy of bfloat16, which it has from version 14 on, by ml_dtypes
-        raise InvalidTypeError(
-            f"CuPy {xp.__version__} cannot share a tensor of {tensor.dtype}: {error}; install CuPy 14 and ml_dtypes, "
-            "or convert the tensor to float32: tensor.float()"
-        ) from error
+    problem = None
+    if "bfloat16" not in str(tensor.dtype) or int(xp.__version__.split(".")[0]) >= 14:  # some of 13 crash at one
+        try:
+            return xp.from_dlpack(tensor.detach())
+        except NotImplementedError as error:  # says CuPy 14 of bfloat16 without ml_dtypes
+            problem = error
+    raise InvalidTypeError(
+        f"CuPy {xp.__version__} cannot share a tensor of {tensor.dtype}; that takes CuPy 14 with ml_dtypes, NumPy "
+        "2.1.2 and CUDA 12.2 or newer; or convert the tensor to float32: tensor.float()"
+    ) from problem
 
 
 def solve_triangular(R: Any, Z: Any, *, trans: str) -> Any:

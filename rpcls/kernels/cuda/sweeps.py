@@ -31,7 +31,7 @@ _LANES = 32  # of accumulators added up by one thread
 _THREADS = 256
 _BLOCK_BYTES = 64 << 20  # rows of a dense S realised at a time
 _COPY_BYTES = 256 << 20  # rows that are not contiguous copied at a time
-_LIST_ENTRIES = 1 << 27  # of a sparse S listed at a time, at up to 9 bytes each
+_LIST_BYTES = 5 << 28  # that the entries of a sparse S may take: 16 million rows and SparseSign(8) at d = 1024
 _PANEL_BYTES = 16 << 20  # rows that Hadamard transforms keep in the L2 cache
 _TOTAL_ROWS = 1 << 14  # rows of b that a block adds up
 _SIDE_GROUPS, _SIDE_BYTES = 512, 64 << 20  # of lanes, in the sketch of b, and what they may take
@@ -130,8 +130,13 @@ def add_lanes(parts: Any, factor: float = 1.0) -> Any:
 
 def sparse_sign(rows: Rows, key: int, d: int, nnz: int) -> Swept:
     """The sweep under a sparse sign sketch of `nnz` blocks."""
-    swept = None
-    for part in _parts(rows, max(1, _LIST_ENTRIES // nnz)):
+    swept, (m, n, k) = None, rows.shape
+    if m == 0:
+        zeros = np.zeros((d, k + 1)), np.zeros((n, 2 + k)), np.zeros((2, k)), 0.0
+        return Swept(cupy().zeros((d, n), rows.b.dtype), *zeros)
+    cut = cuts.panel_cut(m, n, d, nnz, rows.b.dtype.itemsize, shared_bytes()) if nnz > 1 else None
+    listed = 8 * m if cut is None else cut.bytes_of_lists  # CountSketch: an entry and a share of its bounds a row
+    for part in _parts(rows, -(-m // -(-listed // _LIST_BYTES))):
         one = _sparse_sign(part, key, d, nnz)
         swept = one if swept is None else swept.plus(one)
     assert swept is not None
@@ -139,10 +144,7 @@ def sparse_sign(rows: Rows, key: int, d: int, nnz: int) -> Swept:
 
 
 def _sparse_sign(rows: Rows, key: int, d: int, nnz: int) -> Swept:
-    (m, n, k), xp = rows.shape, cupy()
-    if m == 0:
-        zeros = np.zeros((d, k + 1)), np.zeros((n, 2 + k)), np.zeros((2, k)), 0.0
-        return Swept(xp.zeros((d, n), rows.b.dtype), *zeros)
+    (m, n, _), xp = rows.shape, cupy()
     cut = cuts.panel_cut(m, n, d, nnz, rows.b.dtype.itemsize, shared_bytes()) if nnz > 1 else None
     SA, sums, sides = _gather(rows, key, d, nnz) if cut is None else _panels(rows, cut, key, d, nnz)
     factor = 1 / np.sqrt(nnz)
