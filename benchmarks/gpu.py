@@ -111,8 +111,14 @@ def free(cp: Any) -> None:
         sys.modules["torch"].cuda.empty_cache()
 
 
-def sweeps(cp: Any, shape: tuple[int, int]) -> dict[str, Any]:
-    """Seconds of the sweeps over float32 rows, and the bytes of A."""
+def note(failed: dict[str, str], name: str, error: Exception) -> None:
+    """For the end of the report; called where the error is handled."""
+    traceback.print_exc()
+    failed[name] = f"{type(error).__name__}: {error}"
+
+
+def sweeps(cp: Any, shape: tuple[int, int], failed: dict[str, str]) -> dict[str, Any]:
+    """Seconds of the sweeps over float32 rows, and the bytes of A; what failed goes into `failed`."""
     A, b = rows(cp, shape, cp.float32)
     source = source_of(A, b)
     held = kernels.Rows(A, b[:, None], None, 0, (1.0, 1.0))
@@ -128,8 +134,8 @@ def sweeps(cp: Any, shape: tuple[int, int]) -> dict[str, Any]:
         try:
             seconds[name] = event_seconds(cp, job)
             print(f"  {name}: {median(seconds[name]) * 1e3:.2f} ms", flush=True)
-        except Exception:
-            traceback.print_exc()
+        except Exception as error:
+            note(failed, name, error)
     return {"shape": f"{shape[0]:,} × {shape[1]}", "bytes": A.nbytes, "seconds": seconds}
 
 
@@ -242,7 +248,7 @@ def from_host(cp: Any, total: int) -> dict[str, float]:
     return {"bytes": times * A.nbytes, "seconds": taken, "copy_bytes_per_second": A.nbytes / copied}
 
 
-def fits(cp: Any, features: int) -> dict[str, Any]:
+def fits(cp: Any, features: int, failed: dict[str, str]) -> dict[str, Any]:
     """Seconds of fits from statistics on the card, of a layer of so many inputs and outputs; and what they explain."""
     draw = cp.random.default_rng(0)
     fall = 1 / cp.sqrt(cp.arange(1, features + 1, dtype=cp.float32))
@@ -261,8 +267,8 @@ def fits(cp: Any, features: int) -> dict[str, Any]:
             began = time.perf_counter()
             result = fit(held, family)
             seconds = time.perf_counter() - began
-        except Exception:
-            traceback.print_exc()
+        except Exception as error:
+            note(failed, repr(family), error)
             continue
         found[repr(family)] = {
             "seconds": seconds,
@@ -380,8 +386,7 @@ def main() -> None:
         try:
             into.update(work())
         except Exception as error:
-            traceback.print_exc()
-            data["failed"][name] = f"{type(error).__name__}: {error}"
+            note(data["failed"], name, error)
         write("gpu", COMMAND, "Sweeps, solvers and fits on a card", data, report(data), folder, about, tell=False)
         try:
             free(cp)
@@ -389,14 +394,14 @@ def main() -> None:
             traceback.print_exc()
 
     tall = TALL[0] // small, TALL[1]
-    part("sweeps", data["sweeps"], lambda: sweeps(cp, tall))
+    part("sweeps", data["sweeps"], lambda: sweeps(cp, tall, data["failed"]))
     for m, n in (MIDDLE, WIDE):
         for condition in (CONDITION, 1.0):
             name = f"{m // small:,} × {n}, condition {condition:.0e}"
             solve = functools.partial(solvers, cp, (m // small, n), condition)
             part(name, data["solves"], lambda name=name, solve=solve: {name: solve()})
     part("rows of the host", data["host"], lambda: from_host(cp, (1 << 30) if quick else int(1.1 * memory)))
-    part("fits", data["fits"], lambda: fits(cp, FEATURES // (16 if quick else 1)))
+    part("fits", data["fits"], lambda: fits(cp, FEATURES // (16 if quick else 1), data["failed"]))
     print(f"\n{report(data)}\n\nwritten: {folder / 'gpu'}.md and .json")
     if data["failed"]:
         sys.exit(1)

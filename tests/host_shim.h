@@ -17,10 +17,6 @@
 #define __launch_bounds__(...)
 #define SHARED(type, name) type* const name = (type*)host::shared
 
-struct alignas(16) uint4 {
-    unsigned x, y, z, w;
-};
-
 struct Index3 {
     unsigned x, y, z;
 };
@@ -99,15 +95,6 @@ template <typename T>
 T __shfl_xor_sync(unsigned, T value, int apart) {
     return host::exchange(value, (host::current % host::LANES) ^ apart);
 }
-inline unsigned __ballot_sync(unsigned, bool said) {
-    unsigned mask = 0;
-    host::slots[host::current] = said;
-    host::wait(host::warp());
-    for (int lane = 0; lane < host::LANES; ++lane)
-        mask |= (unsigned)host::slots[host::current / host::LANES * host::LANES + lane] << lane;
-    host::wait(host::warp());
-    return mask;
-}
 inline unsigned atomicAdd(unsigned* place, unsigned value) {
     const unsigned before = *place;
     *place += value;
@@ -115,7 +102,6 @@ inline unsigned atomicAdd(unsigned* place, unsigned value) {
 }
 inline unsigned min(unsigned a, unsigned b) { return a < b ? a : b; }
 inline unsigned max(unsigned a, unsigned b) { return a < b ? b : a; }
-inline int __ffs(unsigned word) { return __builtin_ffs((int)word); }
 inline int __popcll(unsigned long long word) { return __builtin_popcountll(word); }
 
 namespace host {

@@ -507,7 +507,7 @@ def test_parts_hold_every_row_of_the_sketch_once(d: int, nnz: int, itemsize: int
             gather = cuts.gather_cut(lists, m, lists.width, 3)
             assert (gather.groups - 1) * gather.lanes_each < lists.lanes <= gather.groups * gather.lanes_each
         else:
-            assert max(cut.shared_bytes, cut.list_bytes) <= shared
+            assert max(cut.shared_bytes, cut.bytes_to_list) <= shared
             assert cut.panel_rows % 64 == 0 and 3 * cut.panel_rows < 1 << 11
             assert cut.width <= 128 * cut.slots <= 1024 and cut.panels * cut.panel_rows < 1 << 15
             assert (cut.groups - 1) * cut.stretches_each < cut.stretches <= cut.groups * cut.stretches_each
@@ -526,7 +526,7 @@ def test_the_sizes_that_are_to_be_fast_fit_a_block() -> None:
     """16e6 x 256 float32 under d = 1024: few parts on an H100, and work for every multiprocessor."""
     cut = cuts.panel_cut(16_000_000, 256, 1024, 8, 4, H100_BYTES)
     assert cut is not None and len(cut.parts) == 1 and cut.panel_rows == 576 and cut.panels == 8
-    assert cut.tiles * cut.groups > 1000 and cut.list_bytes < H100_BYTES // 2
+    assert cut.tiles * cut.groups > 1000 and cut.bytes_to_list < H100_BYTES // 2
     assert cut.bytes_of_lists < min(sweeps._LIST_BYTES, 16_000_000 * 1024 / 10)  # little beside A, and in one piece
     lists = cuts.lists_for_gather(16_000_000, 1024, 1, H100_BYTES)
     gather = cuts.gather_cut(lists, 16_000_000, 1024, 1)
@@ -554,8 +554,8 @@ def test_cuts_know_the_numbers_of_the_kernels() -> None:
 
     assert int(defined("panels.cu", "THREADS")) == cuts.PANEL_THREADS
     assert int(defined("panels.cu", "SLOTS")) == cuts.MOST_SLOTS
-    assert int(defined("panels.cu", "QUAD")) == int(defined("quads.cu", "QUAD")) == cuts.QUAD
-    assert int(defined("panels.cu", "ROOMS")) == int(defined("quads.cu", "ROOMS")) == cuts.ROOMS
+    assert int(defined("quads.cuh", "QUAD")) == cuts.QUAD and int(defined("quads.cuh", "ROOMS")) == cuts.ROOMS
+    assert int(defined("quads.cuh", "ROW_BITS").rstrip("u"), 16) == cuts._PLACES - 1
     assert int(defined("panels.cu", "ROW_BYTES")) == cuts.ROW_BYTES
     assert int(defined("entries.cuh", "THREADS")) == cuts.ORDER_THREADS
     assert int(defined("entries.cuh", "MOST_BLOCKS")) == cuts.MOST_BLOCKS

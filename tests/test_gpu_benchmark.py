@@ -93,9 +93,9 @@ def test_fits_are_timed(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     normal = SimpleNamespace(standard_normal=lambda shape, dtype: stand_in.asarray(draw.standard_normal(shape, dtype)))
     monkeypatch.setattr(stand_in, "random", SimpleNamespace(default_rng=lambda seed: normal), raising=False)
     monkeypatch.setattr(gpu, "FAMILIES", (VeRA(30), NOLA(40, 40, 2)))
-    found = gpu.fits(stand_in, 24)
+    found = gpu.fits(stand_in, 24, failed := {})
     assert list(found) == ["statistics", "VeRA(rank=30, seed=0, d_initial=0.1)", repr(NOLA(40, 40, 2))]
-    assert all(0 < one["explained"] < 1 for name, one in found.items() if name != "statistics")
+    assert not failed and all(0 < one["explained"] < 1 for name, one in found.items() if name != "statistics")
 
 
 def test_a_part_that_fails_costs_no_other(stand_in: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_part_that_fails_costs_no_other(stand_in: Any, monkeypatch: pytest.Mon
     monkeypatch.setattr(gpu, "solvers", lambda cp, shape, condition: written.append((shape, condition)) or fail())
     host = {"bytes": 10**11, "seconds": 2.0, "copy_bytes_per_second": 5e10}
     monkeypatch.setattr(gpu, "from_host", lambda cp, total: host)
-    monkeypatch.setattr(gpu, "fits", lambda cp, features: {"statistics": {"seconds": float(features)}})
+    monkeypatch.setattr(gpu, "fits", lambda cp, features, failed: {"statistics": {"seconds": float(features)}})
     with pytest.raises(SystemExit):
         gpu.main()
     text = (tmp_path / "gpu.md").read_text(encoding="utf-8")

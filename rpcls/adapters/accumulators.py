@@ -33,7 +33,7 @@ class Frozen(NamedTuple):
     weight: Any
     bias: Any
 
-    def moved(self, to: Callable[[Any], Any]) -> Frozen:
+    def sent(self, to: Callable[[Any], Any]) -> Frozen:
         """With arrays elsewhere."""
         return Frozen(*(None if array is None else to(array) for array in self))
 
@@ -71,7 +71,7 @@ class Accumulator(ABC):
             setattr(other, name, getattr(self, name).copy())
         return other
 
-    def moved(self, to: Callable[[Any], Any]) -> Accumulator:
+    def sent(self, to: Callable[[Any], Any]) -> Accumulator:
         """The same with arrays elsewhere, by a function such as cupy.asarray."""
         other = copy.copy(self)
         for name in (*self.names, *self.fixed):

@@ -178,8 +178,8 @@ class LayerStatistics:
         check_finite(Y, "Y")
         if (card := card_of(X)) != self._card:  # the first batch
             to = on_host if card is None else module_of(X).asarray
-            self._sums, self._card = self._host_sums.moved(to), card
-            self._frozen_there = self._frozen.moved(to) if self._sums.predicts else self._frozen
+            self._sums, self._card = self._host_sums.sent(to), card
+            self._frozen_there = self._frozen.sent(to) if self._sums.predicts else self._frozen
         first, frozen = self.first_token + self.tokens, self._frozen_there
         if self._sums.whole:
             self._sums.update(narrow(X), narrow(Y), first, frozen)
@@ -198,7 +198,7 @@ class LayerStatistics:
 
     @property
     def _host_sums(self) -> Accumulator:
-        return self._sums if self._card is None else self._sums.moved(on_host)
+        return self._sums if self._card is None else self._sums.sent(on_host)
 
     @classmethod
     def from_delta(cls, delta: Any, *, inputs: Any = None) -> LayerStatistics:

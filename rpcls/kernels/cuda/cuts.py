@@ -19,7 +19,7 @@ __all__ = [
 WARP = 32
 ORDER_THREADS, MOST_BLOCKS, PLACE_BITS = 512, 16, 14  # entries.cuh, order.cu
 GATHER_WARPS, MOST_SPAN = 8, 8  # gather.cu, rows.cuh
-PANEL_THREADS, QUAD, MOST_SLOTS, ROOMS, ROW_BYTES = 1024, 4, 8, 3, 128  # panels.cu, quads.cu
+PANEL_THREADS, QUAD, MOST_SLOTS, ROOMS, ROW_BYTES = 1024, 4, 8, 3, 128  # panels.cu, quads.cuh
 MOST_WARPS = 16  # gradient.cu: a team's
 
 _BLOCKS = 16 * 132  # of a grid: many for each multiprocessor, and a multiple of how many H100 and H200 have
@@ -119,7 +119,7 @@ class PanelCut(NamedTuple):
         return 4 * len(self.parts) * self.stretches * (self.capacity + self.panels * self.quads + 1)
 
     @property
-    def list_bytes(self) -> int:
+    def bytes_to_list(self) -> int:
         """Shared memory of a block of `quads`."""
         return _quad_bytes(self.quads, self.panels, int(self.parts[:, 3].max()) * self.panels * self.panel_rows)
 

@@ -30,10 +30,10 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     bounds += here * width;
 
     SHARED(u32, room);
-    u32* const place = room;                          // (width): how many entries, then where the next goes
-    u32* const meet = place + wide;                   // (WARPS)
-    u32* const edges = meet + WARPS;                  // (MOST_BLOCKS + 1)
-    u32* const sorted = edges + MOST_BLOCKS + 1;      // (capacity)
+    u32* const place = room;                      // (width): how many entries, then where the next goes
+    u32* const meet = place + wide;               // (WARPS)
+    u32* const edges = meet + WARPS;              // (MOST_BLOCKS + 1)
+    u32* const sorted = edges + MOST_BLOCKS + 1;  // (capacity)
     clear(part, d, nnz, edges, place, wide);
     each_entry(key, start + first, rows, part, edges, [&](u32 row, u32, u32) { atomicAdd(place + row, 1u); });
     __syncthreads();

@@ -5,12 +5,10 @@
 // each of the four takes one entry, so one load brings 128 bytes of four rows of A, and a fused multiply by +-1 adds
 // them. Where one of the four has no entry left it takes zeros; quads.cu says how many. Panels have all of the shared
 // memory, and that memory is what this sweep waits for: a cycle for each 128 bytes.
-#include "types.cuh"
+#include "quads.cuh"
 
 #define THREADS 1024
 #define WARPS (THREADS / WARP)
-#define QUAD 4   // rows of S abreast
-#define ROOMS 3  // for panels: entries of one may wait for the next, and then there is the one on its way
 #ifndef SLOTS
 #define SLOTS 8  // quads of a warp, one after the other
 #endif

@@ -3,13 +3,10 @@
 //
 // A quad takes as many steps as the row of S that wants most of them, so its rows should want as many. They want
 // different numbers in one panel; but a panel stays in shared memory for two phases, its own and the next, so rows that
-// fall behind may catch up. That takes the steps from 1.5 to 1.25 times the entries, at 1024 rows of S and 8 entries a
+// fall behind may catch up. That takes the steps from 1.6 to 1.25 times the entries, at 1024 rows of S and 8 entries a
 // column.
 #include "entries.cuh"
-
-#define QUAD 4
-#define ROW_SHIFT 4  // an entry counts rows of panels in units of this power of two
-#define ROOMS 3      // for panels in shared memory: two that are worked on, one on its way
+#include "quads.cuh"
 
 // How far each row of S of a quad has come, phase by phase; its entries lie one behind the other, sorted by row of A.
 struct Progress {

@@ -1,5 +1,5 @@
 // What a sweep makes of the right-hand sides and of the column of ones: under a sparse sign sketch, and summed.
-#include "types.cuh"
+#include "quads.cuh"
 
 #define THREADS 256
 
@@ -62,15 +62,15 @@ extern "C" __global__ void quad_sides(const Real* b, i64 b_row_stride, i64 b_col
         for (i64 stretch = group * stretches_each; stretch < smaller(stretches, (group + 1) * stretches_each);
              ++stretch) {
             const i64 here = blockIdx.y * stretches + stretch;
-            const u32* start = starts + here * (panels * quads + 1) + r / 4;
+            const u32* start = starts + here * (panels * quads + 1) + r / QUAD;
             for (i64 panel = stretch * panels; panel < (stretch + 1) * panels; ++panel, start += quads) {
-                const u32 room = (u32)(panel % 3);
-                for (u32 at = start[0] + r % 4; at < start[1]; at += 4) {
+                const u32 room = (u32)(panel % ROOMS);
+                for (u32 at = start[0] + r % QUAD; at < start[1]; at += QUAD) {
                     const u32 pair = list[here * capacity + at];
 #pragma unroll
                     for (int half = 0; half < 2; ++half) {
-                        const u32 place = (half ? pair >> 20 : pair >> 4) & 0x7ffu;
-                        if (place == 3 * rows) continue;  // no entry
+                        const u32 place = pair >> (half ? 16 + ROW_SHIFT : ROW_SHIFT) & ROW_BITS;
+                        if (place == ROOMS * rows) continue;  // no entry
                         const u32 of = (u32)(place >= rows) + (u32)(place >= 2 * rows);
                         own.add((panel - (of != room)) * rows + place - of * rows, half ? pair >> 31 : pair & 1u);
                     }

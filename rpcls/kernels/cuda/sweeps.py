@@ -135,7 +135,7 @@ def sparse_sign(rows: Rows, key: int, d: int, nnz: int) -> Swept:
         zeros = np.zeros((d, k + 1)), np.zeros((n, 2 + k)), np.zeros((2, k)), 0.0
         return Swept(cupy().zeros((d, n), rows.b.dtype), *zeros)
     cut = cuts.panel_cut(m, n, d, nnz, rows.b.dtype.itemsize, shared_bytes()) if nnz > 1 else None
-    listed = 8 * m if cut is None else cut.bytes_of_lists  # CountSketch: an entry and a share of its bounds a row
+    listed = 8 * nnz * m if cut is None else cut.bytes_of_lists  # for a gather an entry, and a share of its bounds
     for part in _parts(rows, -(-m // -(-listed // _LIST_BYTES))):
         one = _sparse_sign(part, key, d, nnz)
         swept = one if swept is None else swept.plus(one)
@@ -205,7 +205,7 @@ def _panels(rows: Rows, cut: cuts.PanelCut, key: int, d: int, nnz: int) -> tuple
         "quads", "quads", rows.b.dtype, grid[::-1], cuts.ORDER_THREADS,
         (np.uint64(key), rows.start, m, d, nnz, parts, cut.panel_rows, cut.panels, cut.capacity, cut.quads, entries,
          starts),
-        cut.list_bytes,
+        cut.bytes_to_list,
     )  # fmt: skip
     out, sums = xp.empty((cut.groups, d, n), rows.b.dtype), xp.empty((cut.groups, 3, n))
     launch(
