@@ -88,8 +88,15 @@ class GramRidge:
     certified: bool = False
 
     @classmethod
-    def of(cls, P: Any, h: np.ndarray) -> GramRidge | SingularRidge | None:
+    def of(cls, P: Any, h: np.ndarray, tolerance: float | None = None) -> GramRidge | SingularRidge | None:
         """The ridge path of P (d, n) and h (n, k), d ≥ n, at dn² + 4n³/3 flops and O(n²) for each of the k.
+
+        Parameters
+        ----------
+        P, h : arrays
+        tolerance : float, optional
+            For the rank of a P on a card with a condition number above 3e5: if it is full, and this given, the path is
+            that of the eigenvalues that G shows, which serves a μ far above the others.
 
         Returns
         -------
@@ -100,7 +107,7 @@ class GramRidge:
         if d < n or n < _LEAST:
             return None
         if on_card(P):
-            return _by_eigenvectors(P, h)
+            return _by_eigenvectors(P, h, tolerance)
         from scipy.linalg import blas, lapack
 
         from .kernels.cpu import tridiagonal
@@ -135,14 +142,20 @@ class GramRidge:
         return _times(self._Q, solve_banded((0, 1), bands, Y / np.sqrt(pivots)[:, None], check_finite=False))
 
 
-def _by_eigenvectors(P: Any, h: np.ndarray) -> SingularRidge | None:
+def _by_eigenvectors(P: Any, h: np.ndarray, tolerance: float | None) -> SingularRidge | None:
+    from .factor.card import certain_factor
     from .kernels.cuda import algebra
 
     values, V = algebra.eigenvectors(gram(P))
+    s = np.sqrt(np.maximum(values, 0.0))
+    condition = condition_number(s)
     if not values[-1] > _FLOOR * values[0]:
-        return None
-    s = np.sqrt(values)
-    return SingularRidge(s, product(V, h, transpose=True), condition_number(s), V, certified=False)
+        factor = None if tolerance is None else certain_factor(P, tolerance)
+        if factor is None:
+            return None
+        condition = factor.condition_as_given(float(s[0]))
+        s = np.maximum(s, s[0] / condition)
+    return SingularRidge(s, product(V, h, transpose=True), condition, V, certified=False)
 
 
 def _times(Q: tuple[np.ndarray, np.ndarray], X: np.ndarray, *, transpose: bool = False) -> np.ndarray:

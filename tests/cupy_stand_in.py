@@ -6,6 +6,7 @@ is nothing in it that CuPy has not.
 
 from __future__ import annotations
 
+import ctypes
 import operator
 import sys
 import tempfile
@@ -25,9 +26,10 @@ from host_cuda import Module
 FUNCTIONS = (
     "abs", "arange", "argmax", "argwhere", "ascontiguousarray", "asfortranarray", "broadcast_to", "concatenate",
     "count_nonzero", "diag", "dot", "einsum", "empty", "exp2", "eye", "full", "isfinite", "ldexp", "log2", "maximum",
-    "multiply", "ones", "pad", "rint", "searchsorted", "sqrt", "square", "stack", "subtract", "vdot", "where", "zeros",
+    "multiply", "ones", "pad", "rint", "searchsorted", "sqrt", "square", "stack", "subtract", "tril", "triu", "vdot", "where", "zeros",
 )  # fmt: skip
 MOST_SHARED_BYTES = 99 << 10  # of a block
+LOWER = 0  # cuBLAS' number
 BACKWARD = False  # whether threads take turns from the last on
 METHODS = ("all", "any", "astype", "cumsum", "max", "mean", "min", "sort", "sum", "copy", "diagonal", "trace")
 VIEWS = ("reshape", "view")
@@ -55,6 +57,8 @@ class ndarray:
     def __getattr__(self, name: str) -> Any:
         if name in ("shape", "dtype", "strides", "ndim", "size", "itemsize", "nbytes", "flags"):
             return getattr(self.array, name)
+        if name == "data":
+            return SimpleNamespace(ptr=self.held.ctypes.data)
         if name == "T":
             return ndarray(self.array.T)
         if name in VIEWS:
@@ -234,14 +238,21 @@ def errstate(*, linalg: str) -> Iterator[None]:
     linalg_state = before
 
 
-def _cholesky(array: ndarray) -> ndarray:
-    """Of the lower triangle; CuPy does not look whether it failed unless told to."""
+def _at(pointer: int, shape: tuple[int, ...], kind: Any) -> np.ndarray:
+    return np.ctypeslib.as_array(ctypes.cast(pointer, ctypes.POINTER(kind)), shape)
+
+
+def _dpotrf(handle: None, lower: int, n: int, matrix: int, ld: int, room: int, size: int, info: int) -> None:
+    """In Fortran's order, of and into the lower triangle; `info` says whether there is a factor."""
+    assert lower == LOWER and ld == n and size == n * n
+    G = _at(matrix, (n, n), ctypes.c_double).T
+    _at(room, (size,), ctypes.c_double)[:] = np.nan
+    _at(info, (1,), ctypes.c_int32)[:] = 0
     try:
-        return ndarray(np.linalg.cholesky(array.held))
+        below = np.tril_indices(n)
+        G[below] = np.linalg.cholesky(G)[below]
     except np.linalg.LinAlgError:
-        if linalg_state == "raise":
-            raise
-        return ndarray(np.tril(array.held))
+        _at(info, (1,), ctypes.c_int32)[:] = 1
 
 
 def _eigh(array: ndarray) -> tuple[ndarray, ndarray]:
@@ -261,6 +272,14 @@ def _solve_triangular(R: ndarray, Z: ndarray, *, trans: str, check_finite: bool)
     return ndarray(scipy.linalg.solve_triangular(R.held, Z.held, trans=trans, check_finite=check_finite))
 
 
+def _syrk(trans: str, a: ndarray, *, out: ndarray, beta: float, lower: bool) -> None:
+    """Only one triangle of `out` changes."""
+    assert out.flags.c_contiguous and (a.flags.c_contiguous or a.flags.f_contiguous) and lower
+    M = a.held.T if trans == "N" else a.held
+    below = np.tril_indices(len(out))
+    out.held[below] = beta * out.held[below] + (M.T @ M)[below]
+
+
 def _asarray(value: Any, dtype: Any = None) -> ndarray:
     return ndarray(np.array(value.held if isinstance(value, ndarray) else value, dtype))
 
@@ -276,7 +295,8 @@ def module() -> ModuleType:
         own = getattr(np, name)
         setattr(cupy, name, _function(own))
     cupy.get_default_memory_pool, cupy.__version__ = lambda: pool, "0"
-    cupy.linalg = SimpleNamespace(qr=_qr, cholesky=_cholesky, eigh=_eigh, svd=_svd)
+    cupy.cublas = SimpleNamespace(syrk=_syrk)
+    cupy.linalg = SimpleNamespace(qr=_qr, eigh=_eigh, svd=_svd)
     cupy.cuda = SimpleNamespace(
         Device=Device,
         compiler=SimpleNamespace(CompileException=CompileException),
@@ -306,6 +326,18 @@ def imported(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         for name, value in (("cupy", cupy), ("cupyx", cupyx), ("cupyx.scipy.linalg", linalg)):
             patch.setitem(sys.modules, name, value)
         patch.setitem(sys.modules, "cupyx.scipy", ModuleType("cupyx.scipy"))
+        for name in ("cuda", "cuda.device"):
+            patch.setitem(sys.modules, f"cupy.{name}", cuda := ModuleType(f"cupy.{name}"))
+            cuda.get_cusolver_handle = lambda: None  # type: ignore[attr-defined]
+        libraries = {
+            "cublas": SimpleNamespace(CUBLAS_FILL_MODE_LOWER=LOWER),
+            "cusolver": SimpleNamespace(dpotrf=_dpotrf, dpotrf_bufferSize=lambda handle, lower, n, matrix, ld: n * n),
+        }
+        libs = ModuleType("cupy_backends.cuda.libs")
+        libs.__dict__.update(libraries)
+        for name in ("cupy_backends", "cupy_backends.cuda"):
+            patch.setitem(sys.modules, name, ModuleType(name))
+        patch.setitem(sys.modules, libs.__name__, libs)
         patch.setitem(sys.modules, "cupyx.scipy.sparse", cupy_sparse.module(ndarray))
         yield cupy
         cupy_streams.forget()

@@ -12,10 +12,12 @@ from oracles import exact_backward_error
 from support import matrix
 
 import rpcls
-from rpcls.factor import Factor
-from rpcls.factor.card import CardFactor
+from rpcls.factor import Factor, card
+from rpcls.factor.card import CardFactor, factored_there
 from rpcls.kernels import on_card, on_host
-from rpcls.linalg import cholesky_solver, scaled_cholesky, triangle
+from rpcls.kernels.cuda import algebra
+from rpcls.linalg import cholesky_solver, gram, scaled_cholesky, triangle
+from rpcls.onepass import shifted
 from rpcls.ridge import GramRidge, SingularRidge
 from rpcls.sources import device as sources_device
 from rpcls.sources import source_of
@@ -120,7 +122,64 @@ def test_the_ridge_path_by_eigenvectors(xp: Any) -> None:
     for mu in (np.zeros(2), np.array([1e-3, 1.0])):
         assert np.allclose(mine.at(mu), theirs.at(mu), rtol=1e-9, atol=1e-9 * np.abs(theirs.at(mu)).max())
     assert np.allclose(np.linalg.norm(A @ mine.half(np.eye(N)[:, :3]), axis=0), 1)
-    assert GramRidge.of(xp.asarray(problem(1e9)[0]), h) is None and GramRidge.of(xp.asarray(A[:, :30]), h[:30]) is None
+    ill = xp.asarray(problem(1e9)[0])
+    assert GramRidge.of(ill, h) is None and GramRidge.of(xp.asarray(A[:, :30]), h[:30]) is None
+
+
+@pytest.mark.parametrize("condition", [3.0, 1e3, 1e6, 1e10, 5e11])
+@pytest.mark.parametrize("decades", [0, 6])
+def test_the_factor_of_a_sketch_by_products(
+    xp: Any, monkeypatch: pytest.MonkeyPatch, condition: float, decades: int
+) -> None:
+    monkeypatch.setattr(card, "_BY_PRODUCTS", 1)
+    rng = np.random.default_rng(0)
+    A = matrix("coherent", M, N, rng, condition=condition) * 10.0 ** np.linspace(-decades, decades, N)
+    q = rng.standard_normal((M, 2))
+    found = factored_there(xp.asarray(A), q, 15 * EPS)
+    assert found is not None
+    factor, x = found
+    host = Factor(np.linalg.qr(A, mode="r"), 15 * EPS)
+    assert factor.full and np.isclose(factor.condition, host.condition, rtol=0.25)
+    W = A @ np.column_stack([factor.half(column[:, None])[:, 0] for column in np.eye(N)])
+    assert np.linalg.norm(W.T @ W - np.eye(N), 2) < 1e-2
+    Q = np.linalg.qr(A)[0]
+    best = Q @ (Q.T @ q)
+    assert np.linalg.norm(A @ x - best) < 1e-2 * np.linalg.norm(best)
+
+
+def test_products_give_no_factor_of_what_is_too_ill_conditioned(xp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(card, "_BY_PRODUCTS", 1)
+    q = np.ones((M, 1))
+    A = problem()[0]
+    B = A.copy()
+    B[:, 3] = B[:, 4]
+    for held in (problem(1e14)[0], B, A * (np.arange(N) != 5), A * 1e-120):
+        assert factored_there(xp.asarray(held), q, 15 * EPS) is None
+    monkeypatch.setattr(card, "_BY_PRODUCTS", N + 1)
+    assert factored_there(xp.asarray(A), q, 15 * EPS) is None
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_half_of_a_product_is_the_whole(xp: Any, monkeypatch: pytest.MonkeyPatch, order: str) -> None:
+    monkeypatch.setattr(algebra, "_HALF", 1)
+    A = problem()[0]
+    held = xp.asfortranarray(xp.asarray(A)) if order == "F" else xp.asarray(A)
+    assert np.allclose(on_host(gram(held, 0.5)), A.T @ A + 0.5 * np.eye(N), rtol=1e-12)
+    M, _ = source_of(held, xp.asarray(A[:, 0])).gram()
+    assert np.allclose(on_host(M), A.T @ A, rtol=1e-12)
+
+
+def test_lanczos_knows_the_eigenvalues(xp: Any) -> None:
+    rng = np.random.default_rng(0)
+    V = np.linalg.qr(rng.standard_normal((50, 50)))[0]
+    values = np.linspace(1, 3, 50)
+    G, v = (V * values) @ V.T, rng.standard_normal(50)
+    diagonal, beside, space = algebra.lanczos(xp.asarray(G), v, 20)
+    Q = on_host(space)
+    T = np.diag(diagonal) + np.diag(beside[:-1], 1) + np.diag(beside[:-1], -1)
+    assert np.allclose(Q @ Q.T, np.eye(20), atol=1e-10) and np.allclose(Q[0], v / np.linalg.norm(v))
+    assert np.allclose(Q @ G @ Q.T, T, atol=1e-12)
+    assert np.isclose(np.linalg.norm(Q[-1] @ G - T[-1] @ Q), beside[-1])
 
 
 # -- solvers ----------------------------------------------------------------------------------------------------------
@@ -203,7 +262,7 @@ def test_refinement_makes_up_for_the_squared_condition_number(xp: Any, k: int) -
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("order", ["C", "F", "strided"])
 def test_gram_matrices_are_summed_over_blocks(xp: Any, monkeypatch: pytest.MonkeyPatch, dtype: Any, order: str) -> None:
-    monkeypatch.setattr(sources_device, "_CACHED_BYTES", 1)
+    monkeypatch.setattr(sources_device, "_PRODUCT_BYTES", 1)
     A, b = (part.astype(dtype) for part in problem())
     R = triangle_of(10.0, N)
     held = xp.asarray(np.repeat(A, 2, axis=1))[:, ::2] if order == "strided" else xp.asarray(A)
@@ -305,12 +364,14 @@ def test_a_given_rho_takes_a_few_cholesky_factorisations(
     b = A @ rng.standard_normal(N) + 0.1 * rng.standard_normal(M)
     expected = rpcls.compress(A, b, sketch_size=4 * N, rng=0).solve(solver(rho))
     there = rpcls.compress(stand_in.asarray(A), stand_in.asarray(b), sketch_size=4 * N, rng=0)
-    calls, plain = [], stand_in.linalg.cholesky
-    monkeypatch.setattr(stand_in.linalg, "cholesky", lambda G: calls.append(1) or plain(G))
-    for slow in ("eigh", "svd", "qr") if condition <= 1e3 else ("eigh", "svd"):
+    monkeypatch.setattr(shifted, "_LEAST", 64)
+    monkeypatch.setattr(card, "_BY_PRODUCTS", 64)
+    calls, plain = [], algebra.cholesky
+    monkeypatch.setattr(algebra, "cholesky", lambda G: calls.append(1) or plain(G))
+    for slow in ("eigh", "svd", "qr"):
         monkeypatch.setattr(stand_in.linalg, slow, None)
     got = there.solve(solver(rho))
-    assert 2 <= len(calls) <= (3 if condition < 10 else 5)  # the first says that the others will do
+    assert 2 <= len(calls) <= (3 if rho in (0.1, 10.0, "cover") else 6)  # one or two are for P itself
     assert np.linalg.norm(A @ (got.x - expected.x)) <= 1e-10 * np.linalg.norm(A @ expected.x)
     assert got.status is expected.status and got.rank == N
     assert got.rho and expected.rho and np.isclose(got.rho, expected.rho, rtol=1e-12)
@@ -319,13 +380,14 @@ def test_a_given_rho_takes_a_few_cholesky_factorisations(
         assert np.isclose(getattr(got, name), getattr(expected, name), rtol=close), name
 
 
-def test_what_shifts_will_not_do_is_left_to_the_other_ways(stand_in: Any) -> None:
+def test_what_shifts_will_not_do_is_left_to_the_other_ways(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from rpcls.onepass.base import Summary
-    from rpcls.onepass.shifted import by_shifts
+
+    monkeypatch.setattr(shifted, "_LEAST", 64)
 
     def answer(A: np.ndarray, b: np.ndarray, solver: Any, size: int = 4 * N) -> Any:
         problem = rpcls.compress(stand_in.asarray(A), stand_in.asarray(b), sketch_size=size, rng=0)
-        return by_shifts(Summary.of(problem), solver)
+        return shifted.by_shifts(Summary.of(problem), solver)
 
     A, b = problem()
     partial, full = rpcls.RobustPartiallyCompressed, rpcls.RobustFullyCompressed
@@ -341,15 +403,13 @@ def test_what_shifts_will_not_do_is_left_to_the_other_ways(stand_in: Any) -> Non
 
 @pytest.mark.parametrize("kind", ["far", "near", "same", "one"])
 def test_the_largest_singular_value(xp: Any, kind: str) -> None:
-    from rpcls.onepass.shifted import largest_singular_value
-
     s = {
         "far": np.geomspace(1, 1e-3, N), "near": 1 - 1e-3 * np.arange(N) / N, "same": np.ones(N),
         "one": np.zeros(N),
     }[kind]  # fmt: skip
     s[0] = 1.0
     V = np.linalg.qr(np.random.default_rng(2).standard_normal((N, N)))[0]
-    found = largest_singular_value(xp.asarray(7 * (V * s**2) @ V.T))
+    found = shifted.largest_singular_value(xp.asarray(7 * (V * s**2) @ V.T))
     assert found is not None and np.isclose(found, np.sqrt(7), rtol=1e-10)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,12 @@ from ..kernels.cuda import algebra
 from ..linalg import cholesky, column_norms, condition_number, gram, times_power, triangle, with_ridge
 from .host import SURE, Factor
 
-__all__ = ["CardFactor"]
+__all__ = ["CardFactor", "certain_factor", "factored_there"]
 
 _BY_INVERSE = 1e11  # condition number up to which the inverse, corrected once, solves as well as substitution
+_BY_PRODUCTS = 512  # columns from which products and Cholesky factors take less time than QR,
+_ORTHOGONAL = 1e12  # and condition number up to which they give as good a factor
+_KNOWN = 1e6  # τ‖R⁻¹‖ up to which I + τ²R⁻ᵀR⁻¹ shows τ
 _RANGE = 1e100  # norms of columns beyond this, or below its inverse, are left to the host
 
 
@@ -61,6 +65,16 @@ class CardFactor(Factor):
         e = -self._e[:, None]
         return times_power(algebra.gram_solved(self._R, self._X, times_power(g, e)), e)
 
+    def condition_as_given(self, norm: float) -> float:
+        """‖M‖₂‖M⁻¹‖₂ of M in its own units, where ‖M‖₂ = norm; by power iteration, within some per cent."""
+        if not np.ptp(self._e):  # no column was scaled otherwise than the others
+            return math.ldexp(norm, -int(self._e[0])) * self.condition / self.norm
+        x, size = np.cos(np.arange(self.n))[:, None], 1.0  # any vector that no structure of M is orthogonal to
+        for _ in range(6):
+            x = self.gram_pinv(x / np.linalg.norm(x))
+            size = float(np.linalg.norm(x))
+        return norm * math.sqrt(size)
+
     def inverse_squares(self) -> float:
         return float(np.sum(np.square(np.ldexp(column_norms(self._X.T), -self._e))))
 
@@ -73,9 +87,35 @@ class CardFactor(Factor):
         return algebra.product(self._R, Y, transpose=transpose)
 
     def _shifted_triangle(self, tau: float) -> Any:
-        # by Cholesky where τ is large enough for squares to show it
-        T = cholesky(gram(self._R, tau**2)) if tau > 1e-5 * self.size else None
+        # by Cholesky where τ is large enough for squares to show it, or small enough beside R
+        if tau > 1e-5 * self.size:
+            T = cholesky(gram(self._R, tau**2))
+        elif tau * self.condition <= _KNOWN * self.norm and self.condition <= _BY_INVERSE:
+            T = algebra.shifted(self._R, self._X, tau)
+        else:
+            T = None
         return triangle(with_ridge(self._R, tau)) if T is None else T
 
     def _damped(self, power: int, u: np.ndarray) -> np.ndarray:
         return algebra.solve(self._with_shift(power), u, transpose=True)
+
+
+def factored_there(M: Any, q: np.ndarray, tolerance: float) -> tuple[CardFactor, np.ndarray] | None:
+    """The factor of M (d, n) on a card and the x (n, k) that minimises ‖Mx − q‖, by products of matrices.
+
+    None where QR takes no longer, and where M is too ill-conditioned. What digits are lost are those of a start and of
+    a preconditioner.
+    """
+    found = algebra.triangle_of_products(M, q) if len(M) >= M.shape[1] >= _BY_PRODUCTS else None
+    if found is None:
+        return None
+    factor = CardFactor.of_full_rank(found[0], tolerance, found[1])
+    if factor is None or factor.condition > _ORTHOGONAL:
+        return None
+    return factor, factor.pinv(found[2])
+
+
+def certain_factor(M: Any, tolerance: float) -> CardFactor | None:
+    """The factor of a tall M on a card; None unless M is, without doubt, of full rank."""
+    found = factored_there(M, np.zeros((len(M), 1)), tolerance)
+    return found[0] if found else CardFactor.of_full_rank(triangle(M), tolerance, None)

@@ -222,7 +222,7 @@ def start(problem: CompressedProblem, ridge: float, tolerance: float, *, scaled:
     Sb = problem.Sb.astype(np.float64).reshape(len(SA), -1)
     SA = without(SA, constant_columns(problem))
     n = SA.shape[1]
-    if scaled and (n >= _MANY or on_card(SA)):
+    if scaled and n >= _MANY and not on_card(SA):
         quick = _by_cholesky(SA, Sb, ridge, tolerance)
         if quick is not None:
             return quick
@@ -233,10 +233,10 @@ def start(problem: CompressedProblem, ridge: float, tolerance: float, *, scaled:
 
 
 def factored(M: Any, q: np.ndarray, tolerance: float, *, scaled: bool = True) -> tuple[Factor, np.ndarray]:
-    """The factor of M (d, n) and the x (n, k) that minimises ‖Mx − q‖, by elimination where that is faster and safe."""
+    """The factor of M (d, n) and the x (n, k) that minimises ‖Mx − q‖; not by QR where another way is faster and safe."""
     n = M.shape[1]
-    if scaled and n >= _MANY and not on_card(M):
-        quick = _by_elimination(M, q, tolerance)
+    if scaled and n >= _MANY:
+        quick = _there(M, q, tolerance) if on_card(M) else _by_elimination(M, q, tolerance)
         if quick is not None:
             return quick
     T = triangle(M, q)[: min(n, len(M))]
@@ -244,16 +244,22 @@ def factored(M: Any, q: np.ndarray, tolerance: float, *, scaled: bool = True) ->
     return factor, factor.pinv(on_host(T[:, n:]))
 
 
-def _by_cholesky(SA: Any, Sb: np.ndarray, ridge: float, tolerance: float) -> tuple[Factor, np.ndarray] | None:
+def _by_cholesky(SA: np.ndarray, Sb: np.ndarray, ridge: float, tolerance: float) -> tuple[Factor, np.ndarray] | None:
     """`start` from the Gram matrix of SA, a quarter of the time; None unless it is far from losing digits that matter.
 
     The digits that it does lose are those of the start and of the preconditioner, not of the answer.
     """
     some = SA[: 2 * SA.shape[1]]
-    if not on_card(SA) and len(some) < len(SA) and not Factor.by_cholesky(gram(some, ridge), tolerance, 10 * SQUARED):
+    if len(some) < len(SA) and not Factor.by_cholesky(gram(some, ridge), tolerance, 10 * SQUARED):
         return None  # a quarter of the rows tell
     factor = Factor.by_cholesky(gram(SA, ridge), tolerance, SQUARED)
     return factor and (factor, factor.gram_pinv(product(SA, Sb, transpose=True)))
+
+
+def _there(M: Any, q: np.ndarray, tolerance: float) -> tuple[Factor, np.ndarray] | None:
+    from ..factor.card import factored_there  # only where there is an array on a card
+
+    return factored_there(M, q, tolerance)
 
 
 def _by_elimination(M: np.ndarray, q: np.ndarray, tolerance: float) -> tuple[Factor, np.ndarray] | None:

@@ -109,7 +109,8 @@ class RobustPartiallyCompressed(Robust):
         return galerkin(summary, spectrum(P, summary.q, summary.tolerance), source)
 
     def _cheap(self, summary: Summary) -> tuple[Ridge, np.ndarray] | None:
-        ridge = GramRidge.of(summary.P, summary.g)
+        # choosing ρ takes every singular value, a given one those that are not small beside it
+        ridge = GramRidge.of(summary.P, summary.g, None if self.rho == "loo" else summary.tolerance)
         return ridge and (ridge, np.zeros_like(summary.g))
 
     def _accurate(self, summary: Summary) -> tuple[Ridge, np.ndarray]:

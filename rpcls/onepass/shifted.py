@@ -1,9 +1,9 @@
-"""The robust solution for a given ρ on a card: Newton's method, a Cholesky factorisation for each μ that is new.
+"""The robust solution for a given ρ on a card, where it takes many columns: from a Krylov space of G = PᵀP.
 
-An eigendecomposition, which serves every μ, takes ten times longer there than a Cholesky factorisation, and a given ρ
-needs few: the ridge path as sixteen steps of Lanczos' method know it says where to begin, and for a μ near the last one
-the factor is corrected with P itself, so that nothing is lost by squaring P. G = PᵀP itself has a Cholesky factor only
-for a well-conditioned P; its rank and condition number come from QR otherwise.
+A μ that is not small beside ‖P‖² leaves G + μI well-conditioned, and some dozens of steps of Lanczos' method know the
+ridge path to rounding: they take less time than one Cholesky factorisation. Otherwise they say where Newton's method
+begins, with a Cholesky factorisation for each μ that is new; for a μ near the last one the factor is corrected with P
+itself, so that nothing is lost by squaring P. An eigendecomposition, which serves every μ, takes ten times longer.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..factor import SQUARED, Factor
-from ..factor.card import CardFactor
+from ..factor import Factor
+from ..factor.card import certain_factor
 from ..kernels.cuda import algebra
-from ..linalg import gram, product, times_power, triangle, with_penalty
+from ..linalg import gram, product, times_power, with_penalty
 from ..solution import Status
 from .base import Answer, Summary
 from .robust import Path, increasing_root
@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 
 __all__ = ["by_shifts", "largest_singular_value"]
 
-_LEAST = 64  # columns below which the other ways are as fast
+_LEAST = 600  # columns below which eigenvectors take less time
 _NEAR = 0.01  # relative distance in μ up to which a factor is corrected rather than made anew
 _CORRECTIONS = 12  # each gains two digits or more
 _CLOSE = 1e-12  # of log μ, where rounding begins
-_START = 16
+_STEPS = 64  # of Lanczos' method: enough for a condition number of twenty
+_SETTLED = 1e-12  # residual, relative to μ‖y‖, with which the space is large enough
 _EDGE = 1e-8  # residual, relative to the eigenvalue, with which the largest counts as found
 _TINY = 1e-6  # share of q outside range(P) below which q may be in it
 
@@ -47,9 +48,7 @@ def by_shifts(summary: Summary, solver: Robust) -> Answer | None:
     h = summary.g if solver.model == "partial" else product(P, summary.q, transpose=True)
     if not h.any():
         return None
-    G = gram(P)
-    factor = Factor.by_cholesky(G, summary.tolerance, SQUARED)
-    factor = factor or CardFactor.of_full_rank(triangle(P), summary.tolerance, None)
+    G, factor = gram(P), certain_factor(P, summary.tolerance)
     norm = None if factor is None else largest_singular_value(G)
     if factor is None or norm is None:
         return None
@@ -78,7 +77,7 @@ def by_shifts(summary: Summary, solver: Robust) -> Answer | None:
         shift=shift,
         statuses=[Status.OK],
         details=[""],
-        condition=_condition(factor, norm),
+        condition=factor.condition_as_given(norm),
         rank=n,
         estimate=estimate,
         rho=times_power(rho, summary.a),
@@ -92,7 +91,8 @@ class _Search:
     def __init__(self, summary: Summary, model: str, h: np.ndarray, G: Any) -> None:
         self.P, self.q, self.tolerance = summary.P, summary.q, summary.tolerance
         self.model, self.h, self.G = model, h, G
-        self.y, self._at = np.zeros_like(h), 0.0
+        self.space = _Space(G, h)
+        self.y, self._falls, self._at = np.zeros_like(h), 0.0, 0.0
         self._factor, self._mu = None, 0.0
 
     def root(self, rho: np.ndarray, factor: Factor) -> np.ndarray | None:
@@ -103,7 +103,7 @@ class _Search:
             size = np.linalg.norm(self.q)
             if rest <= _TINY * size or rho[0] * size >= (1 - 1e-6) * np.linalg.norm(self.h):
                 return None
-        start = self._about(rest).root(rho, self.model)  # type: ignore[arg-type]
+        start = self.space.path(self.model, rest).root(rho, self.model)  # type: ignore[arg-type]
         target, around = np.log(rho), np.log(start)
 
         def f(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -111,15 +111,6 @@ class _Search:
             return (t - log_kappa - target, 1 - slope) if self.model == "partial" else (log_kappa - target, slope)
 
         return np.exp(increasing_root(f, around, float(around[0]) - 100, float(around[0]) + 100, _CLOSE))
-
-    def _about(self, rest: float) -> Path:
-        """The path of the few eigenvalues that Lanczos' method finds from h: a Gauss quadrature of the sums in κ."""
-        diagonal, beside = algebra.lanczos(self.G, self.h[:, 0], _START)
-        values, vectors = _tridiagonal(diagonal, beside)
-        keep = values > 1e-12 * values[-1]
-        s = np.sqrt(values[keep])[::-1]
-        c = np.linalg.norm(self.h) * np.abs(vectors[0, keep])[::-1, None]
-        return Path(s, c if self.model == "partial" else c / s[:, None], np.array([rest]))
 
     def residual(self, y: np.ndarray) -> np.ndarray:
         return self.q - product(self.P, y)
@@ -140,10 +131,15 @@ class _Search:
         return self._factor
 
     def at(self, mu: np.ndarray) -> np.ndarray:
-        """y(μ), corrected until the next correction would be lost in rounding; from the last y."""
+        """y(μ), from the Krylov space or from the last y, then corrected until the next correction would be lost."""
         if mu[0] == self._at:
             return self.y
-        factor, last, self._at = self.factor(mu), math.inf, float(mu[0])
+        self._at = float(mu[0])
+        y, falls, left = self.space.at(mu)
+        if left <= _SETTLED * self._at * np.linalg.norm(y):
+            self.y, self._falls = y, falls
+            return y
+        factor, last = self.factor(mu), math.inf
         for _ in range(_CORRECTIONS):
             move = factor.gram_pinv(self._gradient(self.y) - mu * self.y)
             self.y = self.y + move
@@ -152,12 +148,13 @@ class _Search:
             if size <= 1e-15 * whole or 0 < shrunk * size <= 1e-16 * whole or shrunk > 0.5:
                 break
             last = size
+        self._falls = float(np.sum(np.square(factor.half_transpose(self.y))))
         return self.y
 
     def log_kappa(self, mu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """log κ and its derivative in log μ; with F the factor of G + μI, yᵀy falls by 2‖F⁻ᵀy‖²dμ."""
+        """log κ and its derivative in log μ; yᵀy falls by 2yᵀ(G + μI)⁻¹y·dμ."""
         y = self.at(mu)
-        falls = mu * np.sum(np.square(self.factor(mu).half_transpose(y)), axis=0)
+        falls = mu * self._falls
         yy = np.sum(np.square(y), axis=0)
         if self.model == "full":
             rr = np.sum(np.square(self.residual(y)), axis=0)
@@ -167,7 +164,8 @@ class _Search:
 
     def degrees_of_freedom(self, mu: np.ndarray) -> float:
         """Σσ²/(σ² + μ), to the third digit: that of the factor, whose μ may be a little off."""
-        return len(self.h) - self._mu * self.factor(mu).inverse_squares()
+        factor = self.factor(mu)
+        return len(self.h) - self._mu * factor.inverse_squares()
 
     def certified(self, mu: np.ndarray, y: np.ndarray, rho: np.ndarray) -> bool:
         """Do (PᵀP + μI)y = h and μ = ρκ, or κ = ρ, hold, evaluated with P, to 1e-10 of what moves y by its size?"""
@@ -178,6 +176,31 @@ class _Search:
         return bool(error <= 1e-10 * mu[0] * size and balance <= 1e-10 * mu[0] * size)
 
 
+class _Space:
+    """The Krylov space of G and h (n, 1)."""
+
+    def __init__(self, G: Any, h: np.ndarray) -> None:
+        diagonal, beside, V = algebra.lanczos(G, h[:, 0], min(_STEPS, len(h)))
+        self.values, self.vectors = _tridiagonal(diagonal, beside)
+        used = len(self.values)
+        self.out = 0.0 if used == len(h) else float(beside[used - 1])
+        self.V, self.size = V[:used], float(np.linalg.norm(h))
+
+    def path(self, model: str, rest: float) -> Path:
+        """That of the few eigenvalues of the space: a Gauss quadrature of the sums in κ."""
+        keep = self.values > 1e-12 * self.values[-1]
+        s = np.sqrt(self.values[keep])[::-1]
+        c = self.size * np.abs(self.vectors[0, keep])[::-1, None]
+        return Path(s, c if model == "partial" else c / s[:, None], np.array([rest]))
+
+    def at(self, mu: np.ndarray) -> tuple[np.ndarray, float, float]:
+        """The y (n, 1) of the space with (G + μI)y = h in it, yᵀ(G + μI)⁻¹y, and the norm of what is left outside."""
+        weights = self.size * self.vectors[0] / (self.values + mu)
+        t = self.vectors @ weights
+        falls = float(np.sum(np.square(weights) / (self.values + mu)))
+        return product(self.V, t[:, None], transpose=True), falls, self.out * abs(float(t[-1]))
+
+
 def largest_singular_value(G: Any) -> float | None:
     """‖P‖₂ from G = PᵀP on a card; None where it is not found to ten digits.
 
@@ -186,7 +209,7 @@ def largest_singular_value(G: Any) -> float | None:
     """
     M, log_scale = algebra.power(G, 4)
     for steps in (40, 160):
-        diagonal, beside = algebra.lanczos(M, np.cos(np.arange(len(M))), min(steps, len(M)))
+        diagonal, beside, _ = algebra.lanczos(M, np.cos(np.arange(len(M))), min(steps, len(M)))
         values, vectors = _tridiagonal(diagonal, beside)
         used = len(vectors)
         missing = 0.0 if used < len(beside) or used == len(M) else beside[used - 1] * abs(vectors[-1, -1])
@@ -202,14 +225,3 @@ def _tridiagonal(diagonal: np.ndarray, beside: np.ndarray) -> tuple[np.ndarray, 
     ends = np.flatnonzero(~(beside > 1e-14 * np.max(diagonal, initial=0.0, where=np.isfinite(diagonal))))
     used = len(beside) if len(ends) == 0 else int(ends[0]) + 1
     return eigh_tridiagonal(diagonal[:used], beside[: used - 1], check_finite=False)
-
-
-def _condition(factor: Factor, norm: float) -> float:
-    """‖P‖₂‖P⁻¹‖₂ by power iteration, within some per cent."""
-    if not np.ptp(factor.exponents):  # no column was scaled otherwise than the others
-        return math.ldexp(norm, -int(factor.exponents[0])) * factor.condition / factor.norm
-    x, size = np.cos(np.arange(factor.n))[:, None], 1.0  # any vector that no structure of P is orthogonal to
-    for _ in range(6):
-        x = factor.gram_pinv(x / np.linalg.norm(x))
-        size = float(np.linalg.norm(x))
-    return norm * math.sqrt(size)

@@ -16,7 +16,7 @@ from .sweeps import means_of
 __all__ = ["DeviceSource", "as_device_rhs", "as_device_weight"]
 
 _BLOCK_BYTES = 64 << 20  # of rows in float64, for BLAS 3 and QR
-_CACHED_BYTES = 16 << 20  # of rows in float64 that stay in the L2 cache between two products
+_PRODUCT_BYTES = 256 << 20  # of rows in float64 that two products are made of: those of fewer do not fill the card
 _FEW = 4  # right-hand sides up to which the gradient kernel is used
 
 
@@ -151,7 +151,7 @@ class DeviceSource(Source):
         W = AR⁻¹ is a product with the inverse: substitution takes twenty times longer than a product. Either way W is
         known to about ε times the condition number of R, which costs steps of refinement, but no digits of x.
         """
-        from ..kernels.cuda.algebra import inverse
+        from ..kernels.cuda.algebra import add_gram, inverse, symmetric
         from ..kernels.cuda.device import on_device
 
         n, k = self.n_columns, self.n_rhs
@@ -159,7 +159,7 @@ class DeviceSource(Source):
         with on_device(self.A) as xp:
             total, cross = xp.zeros((n, n)), xp.zeros((n, k))
             plain = R is None and means is None and self.weight is None and self._ready_for_products()
-            step = self.n_rows if plain else max(_CACHED_BYTES // (8 * n), 4 * n)
+            step = self.n_rows if plain else max(_PRODUCT_BYTES // (8 * n), 4 * n)
             X = None if R is None else inverse(xp.asarray(R))
             room = None if R is None else xp.empty((min(step, self.n_rows), n))
             for A, b, w in self._posed(means, step=step):
@@ -167,9 +167,9 @@ class DeviceSource(Source):
                     root = xp.sqrt(w)[:, None]
                     A, b = A * root, b * root
                 W = A if room is None else xp.dot(A, X, out=room[: len(A)])
-                total += W.T @ W
+                add_gram(total, W)
                 cross += W.T @ b
-            total, cross = 0.5 * (total + total.T), xp.asnumpy(cross)
+            total, cross = symmetric(total), xp.asnumpy(cross)
             finite = bool(xp.isfinite(total).all()) and bool(np.isfinite(cross).all())
         if not finite:
             self._exponent("A", self.A)

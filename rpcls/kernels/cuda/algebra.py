@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from .device import cupy, on_device, solve_triangular
+from .device import cublas, cupy, launch, on_device, potrf, solve_triangular
 
 __all__ = [
+    "add_gram",
     "cholesky",
     "column_norms",
     "economy_svd",
@@ -30,15 +31,22 @@ __all__ = [
     "power",
     "product",
     "scaled",
+    "shifted",
     "singular_values",
     "solve",
     "solved",
+    "symmetric",
     "triangle",
+    "triangle_of_products",
     "used_columns",
     "with_penalty",
     "with_ridge",
     "without",
 ]
+
+
+_SEEN = 1e-3  # of the smallest eigenvalue: a shift that a preconditioner may have
+_HALF = 1024  # columns from which half of a product takes half the time
 
 
 def _there(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -129,8 +137,27 @@ def product(M: Any, X: np.ndarray, *, transpose: bool = False) -> np.ndarray:
 @_there
 def gram(M: Any, ridge: float = 0.0) -> Any:
     """MᵀM + ridge·I."""
-    G = M.T @ M
+    G = cupy().zeros((M.shape[1], M.shape[1]))
+    add_gram(G, M)
+    G = symmetric(G)
     return G + ridge * cupy().eye(len(G)) if ridge else G
+
+
+@_there
+def add_gram(total: Any, M: Any) -> None:
+    """total += MᵀM, of which the lower triangle counts; total (n, n) in C order."""
+    if len(total) < _HALF:
+        total += M.T @ M
+    else:
+        rows = ("N", M.T) if M.flags.f_contiguous else ("T", M)  # else CuPy copies M
+        cublas().syrk(*rows, out=total, beta=1.0, lower=True)
+
+
+@_there
+def symmetric(G: Any) -> Any:
+    """The symmetric matrix of the lower triangle of G."""
+    below = cupy().tril(G, -1)
+    return cupy().tril(G) + below.T
 
 
 @_there
@@ -144,13 +171,41 @@ def triangle(M: Any, *blocks: Any) -> Any:
 @_there
 def cholesky(G: Any) -> Any:
     """R with RᵀR = G, or None where G is not positive definite."""
-    from cupyx import errstate  # pyright: ignore[reportMissingImports]  # CuPy's
+    return potrf(G)
 
-    try:
-        with errstate(linalg="raise"):  # else CuPy does not look whether cuSOLVER has failed
-            return cupy().linalg.cholesky(G).T
-    except np.linalg.LinAlgError:
+
+@_there
+def triangle_of_products(M: Any, q: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray] | None:
+    """R, e and Z with 2^-e·MᵀM·2^-e = RᵀR and RᵀZ = 2^-e·Mᵀq, nearly, by shifted Cholesky QR [1]_: half the time of QR.
+
+    The shift, which is what rounding may leave of a zero eigenvalue, makes up for what squaring loses, and W = MR⁻¹, of
+    far lower condition number, is factorised once more. Up to a condition number of 10¹² the columns of M are then
+    orthonormal to a few digits in the coordinates of R; None where a Cholesky factor does not exist.
+
+    References
+    ----------
+    .. [1] T. Fukaya, R. Kannan, Y. Nakatsukasa, Y. Yamamoto, Y. Yanagisawa, "Shifted Cholesky QR for computing the QR
+       factorization of ill-conditioned matrices", SIAM J. Sci. Comput. 42, 2020, doi:10.1137/18M1218212.
+    """
+    xp, n = cupy(), M.shape[1]
+    G = gram(M)
+    squares = xp.asnumpy(G.diagonal())
+    if not np.all((squares > 1e-200) & (squares < 1e200)):
         return None
+    e = np.rint(0.5 * np.log2(squares)).astype(np.int64)
+    shift = n * np.finfo(np.float64).eps / 2 * float(np.sum(np.ldexp(squares, -2 * e)))
+    R = cholesky(scaled(G, -e, -e) + shift * xp.eye(n))
+    if R is None:
+        return None
+    X = inverse(R)
+    Y = X * _up(np.ldexp(1.0, -e))[:, None]
+    if shift <= _SEEN * extreme_singular_values(R, X)[1] ** 2:
+        return R, e, product(Y, product(M, q, transpose=True), transpose=True)
+    W = M @ Y
+    again = cholesky(gram(W))
+    if again is None:
+        return None
+    return again @ R, e, solve(again, product(W, q, transpose=True), transpose=True)
 
 
 @_there
@@ -166,6 +221,13 @@ def with_penalty(M: Any, R: Any, ridge: float) -> Any:
         return M + ridge * cupy().eye(len(M))
     X = inverse(R)
     return M + ridge * (X.T @ X)
+
+
+@_there
+def shifted(R: Any, X: Any, tau: float) -> Any:
+    """T with TᵀT = RᵀR + τ²I, X = R⁻¹, for a τ small enough beside R; None where there is none."""
+    T = cholesky(tau**2 * gram(X) + cupy().eye(len(X)))
+    return None if T is None else T @ R
 
 
 @_there
@@ -248,22 +310,17 @@ def power(G: Any, squarings: int) -> tuple[Any, float]:
 
 
 @_there
-def lanczos(G: Any, v: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Diagonal and subdiagonal, (steps,) each, of a symmetric G in the Krylov space of v; no wait for the card between.
+def lanczos(G: Any, v: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray, Any]:
+    """Diagonal and subdiagonal, (steps,) each, of a symmetric G in the Krylov space of v, and its vectors (steps, n).
 
-    The vectors are not kept orthogonal: eigenvalues may come twice, none comes wrong. The last entry of the subdiagonal
-    leads out of the space; after a zero nothing means anything.
+    There is no wait for the card between. The vectors are not kept orthogonal: eigenvalues may come twice, none comes
+    wrong. The last entry of the subdiagonal leads out of the space; after a zero nothing means anything.
     """
-    xp, found = cupy(), []
-    before, beta, here = None, None, _up(v / np.linalg.norm(v))
-    for _ in range(steps):
-        w = G @ here
-        if before is not None:
-            w = w - beta * before
-        alpha = xp.dot(w, here)
-        w = w - alpha * here
-        beta = xp.sqrt(xp.dot(w, w))
-        found += [alpha, beta]
-        before, here = here, w / beta
-    diagonal, beside = xp.asnumpy(xp.stack(found)).reshape(-1, 2).T
-    return diagonal, beside
+    xp, n = cupy(), len(G)
+    V, found, w = xp.empty((steps + 1, n)), xp.empty((steps, 2)), xp.empty(n)
+    V[0] = _up(v / np.linalg.norm(v))
+    for j in range(steps):
+        xp.dot(G, V[j], out=w)
+        launch("lanczos", "next_vector", np.float64, (1,), 1024, (w, V, found, j, n), 8 * 32)
+    diagonal, beside = xp.asnumpy(found).T
+    return diagonal, beside, V[:steps]
