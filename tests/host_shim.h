@@ -88,8 +88,8 @@ inline Index3 threadIdx, blockIdx, blockDim, gridDim;
 inline void __syncthreads() { host::wait(host::block); }
 inline void __syncwarp(unsigned = 0xffffffffu) { host::wait(host::warp()); }
 template <typename T>
-T __shfl_sync(unsigned, T value, int from) {
-    return host::exchange(value, from);
+T __shfl_sync(unsigned, T value, int from, int width = host::LANES) {
+    return host::exchange(value, host::current % host::LANES / width * width + from % width);
 }
 template <typename T>
 T __shfl_xor_sync(unsigned, T value, int apart) {

@@ -135,7 +135,8 @@ def panel_cut(rows: int, columns: int, sketch_size: int, nnz: int, itemsize: int
     """
     warps = PANEL_THREADS // WARP
     step = 2 * warps  # of rows that all warps bring, where one brings two at a time
-    panel_rows = (min(_PLACES, shared_bytes // ROW_BYTES) - 1) // ROOMS // step * step
+    room = (shared_bytes - ROW_BYTES) // (ROOMS * ROW_BYTES + 8)  # beside a row of zeros, and with b in double
+    panel_rows = min(room, (_PLACES - 1) // ROOMS) // step * step
     parts = _parts(sketch_size, nnz, lambda _: warps * MOST_SLOTS * QUAD)
     if len(parts) > nnz:
         return None
@@ -151,12 +152,12 @@ def panel_cut(rows: int, columns: int, sketch_size: int, nnz: int, itemsize: int
     stretches = -(-all_panels // panels)
     # Two words a step, and no more steps than a quad has entries, but for one in a phase that makes them even.
     most = blocks_of_part * panels * panel_rows
-    capacity = 2 * (most + min(most, panels * quads)) + 2 * WARP  # which the sweep may read ahead
+    capacity = 2 * (most + min(most, panels * quads)) + WARP  # which the sweep may read ahead
     groups = max(1, min(stretches, blocks // (tiles * len(parts)), rows * nnz // (_LEAST * sketch_size)))
     each = -(-stretches // groups)
     return PanelCut(
         parts, panel_rows, panels, stretches, capacity, slots, tiles, each, -(-stretches // each),
-        ROW_BYTES * (ROOMS * panel_rows + 1),
+        ROW_BYTES * (ROOMS * panel_rows + 1) + 8 * panel_rows,
     )  # fmt: skip
 
 

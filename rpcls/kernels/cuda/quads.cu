@@ -26,10 +26,9 @@ __device__ __forceinline__ u32 even(u32 steps) { return (steps + 1) & ~1u; }
 // parts), parts (parts, 4) are first_row, rows, first_z, blocks; capacity and quads hold for the largest part.
 //
 // Leaves list (parts, stretches, capacity): phase after phase, quad after quad, four words for each two steps, one for
-// each row of S. A word is a pair of entries of 16 bits: the sign at the outer end, bit 0 or 31, and from bit 4 or 20
-// on the row of A, counted through the rooms of panels: panel i is in room i % 3, and behind the last room is a row of
-// zeros, for rows of S with no entry left. starts (parts, stretches, panels * quads + 1) say where the quads of each
-// phase begin.
+// each row of S. A word is a pair of entries: the sign in bit 0 or 31, and from bit LOW_ROW or HIGH_ROW on the row of
+// A, counted through the rooms of panels: panel i is in room i % 3, and behind the last room is a row of zeros, for
+// rows of S with no entry left. starts (parts, stretches, panels * quads + 1) say where the quads of each phase begin.
 extern "C" __global__ void __launch_bounds__(THREADS)
     quads(u64 key, i64 start, i64 count, i64 d, i64 nnz, const i64* parts, i64 panel_rows, i64 panels, i64 capacity,
           i64 quads, u32* list, u32* starts) {
@@ -116,7 +115,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
                                               : now * room_rows + i - limit;
                     sign[half] = entry >> 15;
                 }
-                list[word] = sign[0] | row[0] << ROW_SHIFT | row[1] << (16 + ROW_SHIFT) | sign[1] << 31;
+                list[word] = sign[0] | row[0] << LOW_ROW | row[1] << HIGH_ROW | sign[1] << 31;
             }
         }
     }

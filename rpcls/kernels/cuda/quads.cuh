@@ -2,7 +2,10 @@
 #pragma once
 #include "types.cuh"
 
-#define QUAD 4       // rows of S that go abreast
-#define ROOMS 3      // for panels in shared memory: two that are worked on, one on its way
-#define ROW_SHIFT 4  // an entry of 16 bits counts rows of panels from this bit on
+#define QUAD 4   // rows of S that go abreast
+#define ROOMS 3  // for panels in shared memory: two that are worked on, one on its way
+
+// Where the rows of A of a pair of entries begin, in bits; 1 << LOW_ROW is the bytes of a row in shared memory.
+#define LOW_ROW 7
+#define HIGH_ROW 18
 #define ROW_BITS 0x7ffu

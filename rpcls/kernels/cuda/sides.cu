@@ -69,7 +69,7 @@ extern "C" __global__ void quad_sides(const Real* b, i64 b_row_stride, i64 b_col
                     const u32 pair = list[here * capacity + at];
 #pragma unroll
                     for (int half = 0; half < 2; ++half) {
-                        const u32 place = pair >> (half ? 16 + ROW_SHIFT : ROW_SHIFT) & ROW_BITS;
+                        const u32 place = pair >> (half ? HIGH_ROW : LOW_ROW) & ROW_BITS;
                         if (place == ROOMS * rows) continue;  // no entry
                         const u32 of = (u32)(place >= rows) + (u32)(place >= 2 * rows);
                         own.add((panel - (of != room)) * rows + place - of * rows, half ? pair >> 31 : pair & 1u);

@@ -73,6 +73,28 @@ __device__ __forceinline__ double warp_sum(double value) {
     return value;
 }
 
+// Copy 4, 8 or 16 bytes into shared memory without waiting for them, or zeros where they are not there. They are the
+// thread's own to read after copies_arrived, and its block's after one more barrier. Cards before sm_80 wait.
+template <typename Chunk>
+__device__ __forceinline__ void copy_async(Chunk* to, const Chunk* from, bool there) {
+#if __CUDA_ARCH__ >= 800
+    const u32 place = (u32)__cvta_generic_to_shared(to), bytes = there ? (u32)sizeof(Chunk) : 0;
+    if (sizeof(Chunk) == 16)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(place), "l"(from), "r"(bytes) : "memory");
+    else
+        asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(place), "l"(from), "n"(sizeof(Chunk)),
+                     "r"(bytes) : "memory");
+#else
+    *to = there ? *from : Chunk{};
+#endif
+}
+
+__device__ __forceinline__ void copies_arrived() {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+}
+
 // Dynamic shared memory, as an array of some type; its size is given at the launch.
 #ifndef SHARED
 #define SHARED(type, name) extern __shared__ type name[]
