@@ -26,7 +26,8 @@ from host_cuda import Module
 FUNCTIONS = (
     "abs", "arange", "argmax", "argwhere", "ascontiguousarray", "asfortranarray", "broadcast_to", "concatenate",
     "count_nonzero", "diag", "dot", "einsum", "empty", "exp2", "eye", "full", "isfinite", "ldexp", "log2", "maximum",
-    "multiply", "ones", "pad", "rint", "searchsorted", "sqrt", "square", "stack", "subtract", "tril", "triu", "vdot", "where", "zeros",
+    "multiply", "ones", "pad", "rint", "searchsorted", "sqrt", "square", "stack", "subtract", "tril", "triu",
+    "vdot", "where", "zeros",
 )  # fmt: skip
 MOST_SHARED_BYTES = 99 << 10  # of a block
 LOWER = 0  # cuBLAS' number

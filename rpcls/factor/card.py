@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ class CardFactor(Factor):
         self.condition, self.norm = condition_number(s), float(s[0])
         self.size = float(np.linalg.norm(column_norms(R)))
         self._R, self._X, self._e, self._shifts = R, X, exponents, {}
+        self._scales: Any = None
 
     @classmethod
     def of_full_rank(cls, R: Any, tolerance: float, exponents: np.ndarray | None) -> CardFactor | None:
@@ -64,6 +66,13 @@ class CardFactor(Factor):
             return super().gram_pinv(g)
         e = -self._e[:, None]
         return times_power(algebra.gram_solved(self._R, self._X, times_power(g, e)), e)
+
+    def around(self, normal: Callable[[Any], Any], Y: np.ndarray) -> tuple[np.ndarray, ...]:
+        if self.condition > _BY_INVERSE:
+            return super().around(normal, Y)
+        if self._scales is None:
+            self._scales = algebra.on_same_card(self._R, np.ldexp(1.0, -self._e))
+        return algebra.around(self._R, self._X, self._scales, normal, Y)
 
     def condition_as_given(self, norm: float) -> float:
         """‖M‖₂‖M⁻¹‖₂ of M in its own units, where ‖M‖₂ = norm; by power iteration, within some per cent."""

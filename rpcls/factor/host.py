@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -160,6 +161,12 @@ class Factor:
         v = np.empty((self.rank, G.shape[1]))
         v[self._pivots] = _solve(self._T, self._Q.T @ lifted)
         return v / self._s[:, None]
+
+    def around(self, normal: Callable[[Any], Any], Y: np.ndarray) -> tuple[np.ndarray, ...]:
+        """PY, N·PY and PᵀN·PY for N = `normal`, which takes and gives arrays where R is, or in host memory."""
+        Z = self.half(Y)
+        NZ = normal(Z)
+        return Z, NZ, self.half_transpose(NZ)
 
     def missed(self, G: np.ndarray) -> np.ndarray:
         """‖·‖, (k,), of the part of G·2^-e that is not in the row space of M·2^-e; zero at full rank."""

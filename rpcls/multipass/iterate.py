@@ -102,9 +102,8 @@ def staged(
 
     def normal(p: np.ndarray) -> np.ndarray:
         nonlocal moved, turned
-        moved = factor.half(p)
-        turned = posed.normal(moved)
-        return factor.half_transpose(turned)
+        moved, turned, found = factor.around(posed.normal, p)
+        return found
 
     def rounding(x: np.ndarray) -> np.ndarray:
         """About what rounding leaves of ‖h‖, in units."""

@@ -80,10 +80,11 @@ class Posed:
         self.slope[self.constant] = 0.0
         return self.slope
 
-    def normal(self, p: np.ndarray) -> np.ndarray:
-        """(AᵀA + λI)p."""
+    def normal(self, p: Any) -> Any:
+        """(AᵀA + λI)p, there where p is."""
         self.sweeps += 1
-        return self.source.normal(p) + self.ridge * p
+        found = self.source.normal(p)
+        return found + self.ridge * p if self.ridge else found
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Ax, float64, with k columns whatever the source's own right-hand sides are."""
@@ -233,7 +234,7 @@ def start(problem: CompressedProblem, ridge: float, tolerance: float, *, scaled:
 
 
 def factored(M: Any, q: np.ndarray, tolerance: float, *, scaled: bool = True) -> tuple[Factor, np.ndarray]:
-    """The factor of M (d, n) and the x (n, k) that minimises ‖Mx − q‖; not by QR where another way is faster and safe."""
+    """The factor of M (d, n) and the x (n, k) that minimises ‖Mx − q‖; by QR where nothing faster is as safe."""
     n = M.shape[1]
     if scaled and n >= _MANY:
         quick = _there(M, q, tolerance) if on_card(M) else _by_elimination(M, q, tolerance)

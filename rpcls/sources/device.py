@@ -17,6 +17,7 @@ __all__ = ["DeviceSource", "as_device_rhs", "as_device_weight"]
 
 _BLOCK_BYTES = 64 << 20  # of rows in float64, for BLAS 3 and QR
 _PRODUCT_BYTES = 256 << 20  # of rows in float64 that two products are made of: those of fewer do not fill the card
+_QR_BYTES = 1 << 30  # of rows in float64 for a QR factorisation: those of fewer wait for the card column by column
 _FEW = 4  # right-hand sides up to which the gradient kernel is used
 
 
@@ -109,11 +110,11 @@ class DeviceSource(Source):
 
     # -- the sweeps of solvers that go back ---------------------------------------------------------------------------
 
-    def _residual(self, X: np.ndarray, *, rhs: bool) -> tuple[np.ndarray, np.ndarray]:
+    def _residual(self, X: Any, *, rhs: bool) -> tuple[Any, Any]:
+        """There where X is."""
         from ..kernels.cuda import sweeps
         from ..kernels.cuda.device import on_device
 
-        X = np.ascontiguousarray(X, np.float64)
         means = means_of(self, X.shape[1], rhs)
         with on_device(self.A) as xp:
             if X.shape[1] <= _FEW and sweeps.gradient_fits(self.n_columns):
@@ -124,7 +125,7 @@ class DeviceSource(Source):
                 weighted = r if w is None else r * w[:, None]
                 squares += (r * weighted).sum(axis=0)
                 out += A.T @ weighted
-            return xp.asnumpy(squares), xp.asnumpy(out)
+            return (squares, out) if on_card(X) else (xp.asnumpy(squares), xp.asnumpy(out))
 
     def _posed(self, means: Any, *, rhs: bool = True, step: int | None = None) -> Iterator[tuple[Any, Any, Any]]:
         """A − ā, b − b̄ and w of a block of rows after the other, float64."""
@@ -142,7 +143,8 @@ class DeviceSource(Source):
         squares, out = self._residual(self._as_x(X), rhs=True)
         return (squares, out) if self.rhs_shape else (squares[0], out[:, 0])
 
-    def normal(self, P: np.ndarray) -> np.ndarray:
+    def normal(self, P: Any) -> Any:
+        """`Source.normal`; P may be on the card, and so is then what comes back."""
         return -self._residual(P, rhs=False)[1]
 
     def gram(self, R: Any = None) -> tuple[Any, np.ndarray]:
@@ -223,7 +225,7 @@ class DeviceSource(Source):
         from ..kernels.cuda.device import cupy
 
         xp, width = cupy(), int(self.intercept) + self.n_columns + self.n_rhs
-        step = rows_of_triangle(width)
+        step = max(rows_of_triangle(width), _QR_BYTES // (8 * width))
         R = xp.zeros((0, width)) if R is None else R
         for i in range(0, self.n_rows, step):
             A, b = self.A[i : i + step].astype(np.float64), self.b[i : i + step].astype(np.float64)

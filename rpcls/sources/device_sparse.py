@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidTypeError, InvalidValueError, NonFiniteError
-from ..kernels import on_card
+from ..kernels import on_card, on_host
 from ..sketches import SRHT, CountSketch, SketchOperator, SparseSign
 from ..sketches.base import Sums
 from . import device
@@ -173,14 +173,14 @@ class DeviceSparseSource(DeviceSource):
         for i in range(0, part.shape[0], step):
             yield i, part[i : i + step].astype(np.float64, copy=False)
 
-    def _residual(self, X: np.ndarray, *, rhs: bool) -> tuple[np.ndarray, np.ndarray]:
+    def _residual(self, X: Any, *, rhs: bool) -> tuple[Any, Any]:
         from ..kernels.cuda import sparse
         from ..kernels.cuda.device import on_device
 
-        X = np.ascontiguousarray(X, np.float64)
-        with on_device(self.A):
+        with on_device(self.A) as xp:
             means = means_of(self, X.shape[1], rhs)
-            return sparse.gradient(self.A.entries, self.b if rhs else None, self.weight, means, X)
+            found = sparse.gradient(self.A.entries, self.b if rhs else None, self.weight, means, on_host(X))
+            return (xp.asarray(found[0]), xp.asarray(found[1])) if on_card(X) else found
 
     def predict(self, X: np.ndarray) -> Any:
         from ..kernels.cuda.device import on_device

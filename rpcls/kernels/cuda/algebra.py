@@ -16,6 +16,7 @@ from .device import cublas, cupy, launch, on_device, potrf, solve_triangular
 
 __all__ = [
     "add_gram",
+    "around",
     "cholesky",
     "column_norms",
     "economy_svd",
@@ -28,6 +29,7 @@ __all__ = [
     "lanczos",
     "ldexp",
     "less_outer",
+    "on_same_card",
     "power",
     "product",
     "scaled",
@@ -69,6 +71,12 @@ def _vectors(X: np.ndarray) -> Any:
 
 def _down(X: Any) -> np.ndarray:
     return cupy().asnumpy(X).reshape(X.shape[0], -1)
+
+
+@_there
+def on_same_card(M: Any, values: np.ndarray) -> Any:
+    """A copy of `values` beside M."""
+    return _up(values)
 
 
 # -- entries ----------------------------------------------------------------------------------------------------------
@@ -250,6 +258,17 @@ def solved(R: Any, X: Any, Y: np.ndarray, *, transpose: bool = False) -> np.ndar
 def gram_solved(R: Any, X: Any, G: np.ndarray) -> np.ndarray:
     """R⁻¹R⁻ᵀG, as `solved`."""
     return _down(_corrected(R, X, _corrected(R.T, X.T, _vectors(G))))
+
+
+@_there
+def around(R: Any, X: Any, scales: Any, normal: Callable[[Any], Any], Y: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Z = D·R⁻¹Y, NZ and R⁻ᵀD·NZ for D = diag(scales) and N = `normal`; one way up and one way down."""
+    y, n = _vectors(Y), len(R)
+    D = scales if y.ndim == 1 else scales[:, None]
+    z = D * _corrected(R, X, y)
+    Nz = normal(z.reshape(n, -1)).reshape(z.shape)
+    both = cupy().concatenate([z, Nz, _corrected(R.T, X.T, D * Nz)], axis=0)
+    return tuple(_down(both).reshape(3, n, -1))
 
 
 def _corrected(R: Any, X: Any, y: Any) -> Any:

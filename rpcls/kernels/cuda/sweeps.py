@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import on_card
 from . import cuts
 from .device import cupy, launch, shared_bytes
 
@@ -335,26 +336,31 @@ def gradient_fits(n: int) -> bool:
     return n <= 32 * cuts.MOST_SPAN * cuts.MOST_WARPS // 2
 
 
-def gradient(A: Any, b: Any, weight: Any, means: Any, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(‖B − AX‖² (k,), Aᵀ(B − AX) (n, k)), on the host, for X (n, k) there: one read of A for each two columns of X.
+def gradient(A: Any, b: Any, weight: Any, means: Any, X: Any) -> tuple[Any, Any]:
+    """(‖B − AX‖² (k,), Aᵀ(B − AX) (n, k)), there where X (n, k) is: one read of A for each two columns of X.
 
     B is b, or 0 where b is None; A and B are less the means (n,), (k,) where there are any.
     """
-    n, k, xp = A.shape[1], X.shape[1], cupy()
+    k, xp, there = X.shape[1], cupy(), on_card(X)
     a_mean, b_mean = (None, None) if means is None else (xp.asarray(means[0]), xp.asarray(means[1]))
-    XT, squares, out = xp.asarray(np.ascontiguousarray(X.T)), np.zeros(k), np.zeros((n, k))
+    XT = xp.ascontiguousarray(X.T) if there else xp.asarray(np.ascontiguousarray(X.T))
+    sums: dict[int, tuple[Any, Any]] = {}
     for i, j, block in _contiguous(A):
         w = None if weight is None else weight[i:j]
         for first in range(0, k, 2):
             here = slice(first, first + 2)
             right = None if b is None else b[i:j, here]
             found = _gradient(block, right, w, a_mean, None if b_mean is None else b_mean[here], XT[here])
-            squares[here] += found[0]
-            out[:, here] += found[1]
-    return squares, out
+            before = sums.get(first)
+            sums[first] = found if before is None else (before[0] + found[0], before[1] + found[1])
+    pairs = list(sums.values())
+    squares, out = (
+        pairs[0] if k <= 2 else (xp.concatenate(parts, axis=0) for parts in map(list, zip(*pairs, strict=True)))
+    )
+    return (squares, out.T) if there else (xp.asnumpy(squares), xp.asnumpy(out).T)
 
 
-def _gradient(A: Any, b: Any, weight: Any, a_mean: Any, b_mean: Any, XT: Any) -> tuple[np.ndarray, np.ndarray]:
+def _gradient(A: Any, b: Any, weight: Any, a_mean: Any, b_mean: Any, XT: Any) -> tuple[Any, Any]:
     (m, n), k, xp = A.shape, XT.shape[0], cupy()
     cut = cuts.gradient_cut(m, n, k)
     out, squares = xp.empty((cut.teams, k, n)), xp.empty((cut.teams, k))
@@ -366,4 +372,4 @@ def _gradient(A: Any, b: Any, weight: Any, a_mean: Any, b_mean: Any, XT: Any) ->
         "gradient", "gradient", A.dtype, (cut.blocks,), cut.threads, arguments, cut.shared_bytes,
         SPAN=cut.span, WARPS=cut.warps, RHS=k,
     )  # fmt: skip
-    return xp.asnumpy(add_lanes(squares)), xp.asnumpy(add_lanes(out)).T
+    return add_lanes(squares), add_lanes(out)
