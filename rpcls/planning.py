@@ -145,7 +145,7 @@ def plan(
     -----
     The table of rates is the committed one, the same everywhere, unless `rpcls.calibrate` has written the user's own;
     nothing else about the machine enters, so the same call makes the same choice, with any number of threads. For a
-    card it is a committed table as well, of an H100.
+    card it is a committed table as well, of an H200.
 
     Examples
     --------
@@ -246,7 +246,7 @@ class _Work:
         """A compress sweep and the factor of what it leaves."""
         if self.nnz is None:
             SA = 8 * d * self.n * self.itemsize  # a byte of it, cleared, filled and put together, costs as eight of A
-            sweep = self.rates.compress * (self.bytes * (1 + 0.2 * max(0.0, math.log2(d / 1000))) + SA)
+            sweep = self.rates.compress * (self.bytes * self.rates.growth(d) + SA)
         else:
             sweep = self.rates.compress_entry * self.nnz
         factor = 2.0 * d * self.n**2 * self.rates.at("factor", self.n)

@@ -2,7 +2,7 @@
 
 The committed table is what `rpcls calibrate` found on a machine with two cores, rounded. A user's own takes its place
 in every later process; nothing else about the machine enters a plan, so equal tables give equal plans. Rows on a card
-have a table of their own, of an H100.
+have a table of their own, of an H200.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Rates:
     read : float
         Per byte of A, in a sweep bound by memory (`gradient`, `normal`).
     compress : float
-        Per byte of A, in a SparseSign(8) `compress` sweep with a sketch of up to 1000 rows; 20 % more each time that
-        doubles, as the sketch leaves the caches, and eight times as much per byte of SA.
+        Per byte of A, in a SparseSign(8) `compress` sweep with a sketch of up to 1000 rows, `growth` times as much
+        with more; and eight times as much per byte of SA.
     blas3 : tuple of (int, float)
         Per flop of the `gram` sweep at numbers of columns n; between them, by interpolation in log n.
     factor : tuple of (int, float)
@@ -63,6 +63,12 @@ class Rates:
     compress_entry: float
     sweep: float
 
+    def growth(self, d: int) -> float:
+        """How much longer a `compress` sweep takes with a sketch of d rows than with one of 1000."""
+        if self is CARD:  # which goes over A again for every thousand rows, or once for every block of S
+            return min(1 + 0.3 * max(0.0, d / 1024 - 1), 2.6)
+        return 1 + 0.2 * max(0.0, math.log2(d / 1000))  # as the sketch leaves the caches
+
     def at(self, name: str, n: int) -> float:
         """Seconds per flop of `name` at n columns."""
         table = getattr(self, name)
@@ -87,14 +93,14 @@ COMMITTED = Rates(
 )
 
 
-# By the times of sweeps, of products and of QR on an H100, rounded. Of QR only those of 256 and 2000 columns were
-# measured, and nothing of sparse rows: an entry is taken to cost as much as three of a dense A.
+# By the times of sweeps, of products and of QR on an H200, rounded. Nothing was measured of sparse rows: an entry is
+# taken to cost as much as three of a dense A.
 CARD = Rates(
-    read=3.7e-13,
-    compress=5.1e-13,
-    blas3=((16, 4e-13), (64, 1e-13), (256, 4e-14), (1000, 4e-14)),
-    factor=((16, 1e-8), (64, 2.5e-10), (256, 9e-12), (2000, 3.1e-13)),
-    direct=((16, 2.5e-11), (64, 7e-12), (256, 4.5e-12), (2000, 4.7e-13)),
+    read=2.8e-13,
+    compress=8e-13,
+    blas3=((16, 4e-13), (64, 1e-13), (256, 4.3e-14), (2000, 2.6e-14)),
+    factor=((16, 1e-8), (64, 5e-10), (256, 1.4e-11), (2000, 9e-14)),
+    direct=((16, 2.5e-11), (64, 7e-12), (256, 5e-13), (2000, 1.4e-13)),
     entry=9e-12,
     compress_entry=4e-11,
     sweep=0.0002,

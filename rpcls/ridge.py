@@ -7,6 +7,7 @@ card the second is a `SingularRidge` of the eigenvectors of PᵀP: reduction alo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -88,15 +89,17 @@ class GramRidge:
     certified: bool = False
 
     @classmethod
-    def of(cls, P: Any, h: np.ndarray, tolerance: float | None = None) -> GramRidge | SingularRidge | None:
+    def of(
+        cls, P: Any, h: np.ndarray, condition_at: Callable[[float], float | None] | None = None
+    ) -> GramRidge | SingularRidge | None:
         """The ridge path of P (d, n) and h (n, k), d ≥ n, at dn² + 4n³/3 flops and O(n²) for each of the k.
 
         Parameters
         ----------
         P, h : arrays
-        tolerance : float, optional
-            For the rank of a P on a card with a condition number above 3e5: if it is full, and this given, the path is
-            that of the eigenvalues that G shows, which serves a μ far above the others.
+        condition_at : function, optional
+            Of ‖P‖₂: the condition number of a P on a card, asked for if it is above 3e5; None if P may be deficient.
+            Then the path is that of the eigenvalues that PᵀP shows, which serves a μ far above the others.
 
         Returns
         -------
@@ -107,7 +110,7 @@ class GramRidge:
         if d < n or n < _LEAST:
             return None
         if on_card(P):
-            return _by_eigenvectors(P, h, tolerance)
+            return _by_eigenvectors(P, h, condition_at)
         from scipy.linalg import blas, lapack
 
         from .kernels.cpu import tridiagonal
@@ -142,18 +145,18 @@ class GramRidge:
         return _times(self._Q, solve_banded((0, 1), bands, Y / np.sqrt(pivots)[:, None], check_finite=False))
 
 
-def _by_eigenvectors(P: Any, h: np.ndarray, tolerance: float | None) -> SingularRidge | None:
-    from .factor.card import certain_factor
+def _by_eigenvectors(
+    P: Any, h: np.ndarray, condition_at: Callable[[float], float | None] | None
+) -> SingularRidge | None:
     from .kernels.cuda import algebra
 
     values, V = algebra.eigenvectors(gram(P))
     s = np.sqrt(np.maximum(values, 0.0))
-    condition = condition_number(s)
+    condition: float | None = condition_number(s)
     if not values[-1] > _FLOOR * values[0]:
-        factor = None if tolerance is None else certain_factor(P, tolerance)
-        if factor is None:
+        condition = condition_at(float(s[0])) if condition_at else None
+        if condition is None:
             return None
-        condition = factor.condition_as_given(float(s[0]))
         s = np.maximum(s, s[0] / condition)
     return SingularRidge(s, product(V, h, transpose=True), condition, V, certified=False)
 

@@ -47,15 +47,17 @@ class CardFactor(Factor):
         self._scales: Any = None
 
     @classmethod
-    def of_full_rank(cls, R: Any, tolerance: float, exponents: np.ndarray | None) -> CardFactor | None:
-        """The factor of R·2^exponents; None unless it is, without doubt, of full rank by that tolerance."""
+    def of_full_rank(
+        cls, R: Any, tolerance: float, exponents: np.ndarray | None, inverse: Any = None
+    ) -> CardFactor | None:
+        """The factor of R·2^exponents, R⁻¹ perhaps at hand; None unless it is, without doubt, of full rank."""
         t, n = R.shape
         norms = column_norms(R) if t >= n else np.zeros(n)
         if not np.all((norms > 1 / _RANGE) & (norms < _RANGE)):
             return None
         own = np.rint(np.log2(norms)).astype(np.int64)
         R = algebra.scaled(R[:n], None, -own)
-        X = algebra.inverse(R)
+        X = algebra.inverse(R) if inverse is None or own.any() else inverse
         s = algebra.extreme_singular_values(R, X)
         if not s[0] * tolerance < SURE * s[1]:
             return None
@@ -118,10 +120,9 @@ def factored_there(M: Any, q: np.ndarray, tolerance: float) -> tuple[CardFactor,
     found = algebra.triangle_of_products(M, q) if len(M) >= M.shape[1] >= _BY_PRODUCTS else None
     if found is None:
         return None
-    factor = CardFactor.of_full_rank(found[0], tolerance, found[1])
-    if factor is None or factor.condition > _ORTHOGONAL:
-        return None
-    return factor, factor.pinv(found[2])
+    R, inverse, exponents, z = found
+    factor = CardFactor.of_full_rank(R, tolerance, exponents, inverse)
+    return None if factor is None or factor.condition > _ORTHOGONAL else (factor, factor.pinv(z))
 
 
 def certain_factor(M: Any, tolerance: float) -> CardFactor | None:

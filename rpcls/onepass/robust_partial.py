@@ -109,8 +109,16 @@ class RobustPartiallyCompressed(Robust):
         return galerkin(summary, spectrum(P, summary.q, summary.tolerance), source)
 
     def _cheap(self, summary: Summary) -> tuple[Ridge, np.ndarray] | None:
+        P = summary.P
+
+        def condition_at(norm: float) -> float | None:
+            from ..factor.card import certain_factor  # only where P is on a card
+
+            factor = certain_factor(P, summary.tolerance)
+            return factor and factor.condition_as_given(norm)
+
         # choosing ρ takes every singular value, a given one those that are not small beside it
-        ridge = GramRidge.of(summary.P, summary.g, None if self.rho == "loo" else summary.tolerance)
+        ridge = GramRidge.of(P, summary.g, None if self.rho == "loo" else condition_at)
         return ridge and (ridge, np.zeros_like(summary.g))
 
     def _accurate(self, summary: Summary) -> tuple[Ridge, np.ndarray]:

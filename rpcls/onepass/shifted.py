@@ -163,9 +163,8 @@ class _Search:
         return 0.5 * np.log(fitted / yy), np.clip(falls / yy - mu * (yy - falls) / fitted, 0, 1 - 1e-3)
 
     def degrees_of_freedom(self, mu: np.ndarray) -> float:
-        """Σσ²/(σ² + μ), to the third digit: that of the factor, whose μ may be a little off."""
-        factor = self.factor(mu)
-        return len(self.h) - self._mu * factor.inverse_squares()
+        """Σσ²/(σ² + μ)."""
+        return len(self.h) - float(mu[0]) * algebra.trace_of_inverse(self.G, float(mu[0]))
 
     def certified(self, mu: np.ndarray, y: np.ndarray, rho: np.ndarray) -> bool:
         """Do (PᵀP + μI)y = h and μ = ρκ, or κ = ρ, hold, evaluated with P, to 1e-10 of what moves y by its size?"""

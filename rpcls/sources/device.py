@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,7 +17,6 @@ __all__ = ["DeviceSource", "as_device_rhs", "as_device_weight"]
 
 _BLOCK_BYTES = 64 << 20  # of rows in float64, for BLAS 3 and QR
 _PRODUCT_BYTES = 256 << 20  # of rows in float64 that two products are made of: those of fewer do not fill the card
-_QR_BYTES = 1 << 30  # of rows in float64 for a QR factorisation: those of fewer wait for the card column by column
 _FEW = 4  # right-hand sides up to which the gradient kernel is used
 
 
@@ -28,6 +27,8 @@ class DeviceSource(Source):
     summary in float32; b and weights are converted to the dtype of the products and to float64. SA and matrices of n
     rows are made and factorised there, vectors of d or n entries in host memory; x comes back as a CuPy array.
     """
+
+    _triangle_bytes: ClassVar = 1 << 30  # of rows for a QR factorisation, which waits for the card column by column
 
     def __init__(
         self, A: Any, b: Any, *, sample_weight: Any = None, row_offset: int = 0, intercept: bool = False, workers: int
@@ -225,7 +226,7 @@ class DeviceSource(Source):
         from ..kernels.cuda.device import cupy
 
         xp, width = cupy(), int(self.intercept) + self.n_columns + self.n_rhs
-        step = max(rows_of_triangle(width), _QR_BYTES // (8 * width))
+        step = max(rows_of_triangle(width), self._triangle_bytes // (8 * width))
         R = xp.zeros((0, width)) if R is None else R
         for i in range(0, self.n_rows, step):
             A, b = self.A[i : i + step].astype(np.float64), self.b[i : i + step].astype(np.float64)

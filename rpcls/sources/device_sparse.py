@@ -65,6 +65,8 @@ class DeviceSparseSource(DeviceSource):
     families, take dense blocks of some megabytes.
     """
 
+    _triangle_bytes = 0  # they are made dense for it: the fewest
+
     def __init__(
         self, A: Any, b: Any, *, sample_weight: Any = None, row_offset: int = 0, intercept: bool = False, workers: int
     ) -> None:

@@ -172,8 +172,13 @@ class StreamedSource(Source):
         squares, out = self._residual(self._as_x(X), rhs=True)
         return (squares, out) if self.rhs_shape else (squares[0], out[:, 0])
 
-    def normal(self, P: np.ndarray) -> np.ndarray:
-        return -self._residual(np.ascontiguousarray(P, np.float64), rhs=False)[1]
+    def normal(self, P: Any) -> Any:
+        """As that of `DeviceSource`."""
+        from ..kernels.cuda.device import on_number
+
+        found = -self._residual(np.ascontiguousarray(on_host(P), np.float64), rhs=False)[1]
+        with on_number(self.card) as xp:
+            return xp.asarray(found) if on_card(P) else found
 
     def gram(self, R: Any = None) -> tuple[Any, np.ndarray]:
         total, cross = None, np.zeros((self.n_columns, self.n_rhs))

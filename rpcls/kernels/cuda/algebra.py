@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .device import cublas, cupy, launch, on_device, potrf, solve_triangular
+from .device import cublas, cupy, on_device, potrf, prepared, solve_triangular
 
 __all__ = [
     "add_gram",
@@ -38,6 +38,7 @@ __all__ = [
     "solve",
     "solved",
     "symmetric",
+    "trace_of_inverse",
     "triangle",
     "triangle_of_products",
     "used_columns",
@@ -47,7 +48,7 @@ __all__ = [
 ]
 
 
-_SEEN = 1e-3  # of the smallest eigenvalue: a shift that a preconditioner may have
+_SEEN = 1e-3  # beside the smallest eigenvalue: a shift that a preconditioner may have
 _HALF = 1024  # columns from which half of a product takes half the time
 
 
@@ -183,12 +184,12 @@ def cholesky(G: Any) -> Any:
 
 
 @_there
-def triangle_of_products(M: Any, q: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray] | None:
-    """R, e and Z with 2^-e·MᵀM·2^-e = RᵀR and RᵀZ = 2^-e·Mᵀq, nearly, by shifted Cholesky QR [1]_: half the time of QR.
+def triangle_of_products(M: Any, q: np.ndarray) -> tuple[Any, Any, np.ndarray, np.ndarray] | None:
+    """R, R⁻¹ if at hand, e and Z with 2^-e·MᵀM·2^-e = RᵀR and RᵀZ = 2^-e·Mᵀq, nearly, by shifted Cholesky QR [1]_.
 
     The shift, which is what rounding may leave of a zero eigenvalue, makes up for what squaring loses, and W = MR⁻¹, of
-    far lower condition number, is factorised once more. Up to a condition number of 10¹² the columns of M are then
-    orthonormal to a few digits in the coordinates of R; None where a Cholesky factor does not exist.
+    far lower condition number, is factorised once more: half the time of QR. Up to a condition number of 10¹² the
+    columns of MR⁻¹ are then orthonormal to a few digits. None where there is no Cholesky factor.
 
     References
     ----------
@@ -207,13 +208,20 @@ def triangle_of_products(M: Any, q: np.ndarray) -> tuple[Any, np.ndarray, np.nda
         return None
     X = inverse(R)
     Y = X * _up(np.ldexp(1.0, -e))[:, None]
-    if shift <= _SEEN * extreme_singular_values(R, X)[1] ** 2:
-        return R, e, product(Y, product(M, q, transpose=True), transpose=True)
+    if shift * float((X * X).sum()) <= _SEEN:
+        return R, X, e, product(Y, product(M, q, transpose=True), transpose=True)
     W = M @ Y
     again = cholesky(gram(W))
     if again is None:
         return None
-    return again @ R, e, solve(again, product(W, q, transpose=True), transpose=True)
+    return again @ R, None, e, solve(again, product(W, q, transpose=True), transpose=True)
+
+
+@_there
+def trace_of_inverse(G: Any, mu: float) -> float:
+    """tr (G + μI)⁻¹; NaN where that is not positive definite."""
+    R = cholesky(G + mu * cupy().eye(len(G)))
+    return float("nan") if R is None else float(cupy().square(inverse(R)).sum())
 
 
 @_there
@@ -338,8 +346,9 @@ def lanczos(G: Any, v: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray, 
     xp, n = cupy(), len(G)
     V, found, w = xp.empty((steps + 1, n)), xp.empty((steps, 2)), xp.empty(n)
     V[0] = _up(v / np.linalg.norm(v))
+    step = prepared("lanczos", "next_vector", np.float64, 8 * 32)
     for j in range(steps):
         xp.dot(G, V[j], out=w)
-        launch("lanczos", "next_vector", np.float64, (1,), 1024, (w, V, found, j, n), 8 * 32)
+        step((1,), 1024, (w, V, found, j, n))
     diagonal, beside = xp.asnumpy(found).T
     return diagonal, beside, V[:steps]

@@ -90,7 +90,7 @@ class PanelCut(NamedTuple):
     """The grids of `quads.quads` and `panels.panels`.
 
     Stretches of `panels` panels of panel_rows rows of A, with room for `capacity` words of the list of each; warps take
-    `slots` quads of rows of S, blocks stretches_each stretches.
+    `slots` quads of rows of S, blocks one of `groups` even shares of the stretches.
     """
 
     parts: np.ndarray
@@ -100,7 +100,6 @@ class PanelCut(NamedTuple):
     capacity: int
     slots: int
     tiles: int
-    stretches_each: int
     groups: int
     shared_bytes: int
 
@@ -131,14 +130,15 @@ def _quad_bytes(quads: int, panels: int, entries: int) -> int:
 def panel_cut(rows: int, columns: int, sketch_size: int, nnz: int, itemsize: int, shared_bytes: int) -> PanelCut | None:
     """Cut a sweep over `columns` columns under a sparse sign sketch; itemsize is that of the products, 4 or 8.
 
-    None where SA is so large that its parts would go over A more often than its blocks do.
+    None where SA is so large that its parts would go over A nearly as often as its blocks do: a gather of one block
+    takes half the time of a part.
     """
     warps = PANEL_THREADS // WARP
     step = 2 * warps  # of rows that all warps bring, where one brings two at a time
     room = (shared_bytes - ROW_BYTES) // (ROOMS * ROW_BYTES + 8)  # beside a row of zeros, and with b in double
     panel_rows = min(room, (_PLACES - 1) // ROOMS) // step * step
     parts = _parts(sketch_size, nnz, lambda _: warps * MOST_SLOTS * QUAD)
-    if len(parts) > nnz:
+    if 2 * len(parts) > nnz:
         return None
     slots = -(-int(parts[:, 1].max()) // (warps * QUAD))
     quads, blocks_of_part = warps * slots, int(parts[:, 3].max())
@@ -154,9 +154,8 @@ def panel_cut(rows: int, columns: int, sketch_size: int, nnz: int, itemsize: int
     most = blocks_of_part * panels * panel_rows
     capacity = 2 * (most + min(most, panels * quads)) + WARP  # which the sweep may read ahead
     groups = max(1, min(stretches, blocks // (tiles * len(parts)), rows * nnz // (_LEAST * sketch_size)))
-    each = -(-stretches // groups)
     return PanelCut(
-        parts, panel_rows, panels, stretches, capacity, slots, tiles, each, -(-stretches // each),
+        parts, panel_rows, panels, stretches, capacity, slots, tiles, groups,
         ROW_BYTES * (ROOMS * panel_rows + 1) + 8 * panel_rows,
     )  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 from ...errors import DeviceError, InvalidTypeError, MissingDependencyError
 
 __all__ = [
-    "cublas", "cupy", "imported", "launch", "on_device", "on_number", "potrf", "shared_bytes", "sharing",
+    "cublas", "cupy", "imported", "launch", "on_device", "on_number", "potrf", "prepared", "shared_bytes", "sharing",
     "solve_triangular", "source",
 ]  # fmt: skip
 
@@ -88,14 +88,24 @@ def launch(
 
     Integers are passed with 64 bits, None as a null pointer.
     """
+    kernel = prepared(file, name, dtype, shared, **defines)
+    kernel(grid, threads, arguments)
+
+
+def prepared(file: str, name: str, dtype: Any, shared: int = 0, **defines: int) -> Callable[..., None]:
+    """The kernel that `launch` runs, for many launches: a function of grid, threads and arguments."""
     xp = cupy()
     try:
         kernel = _kernel(xp, file, name, np.dtype(dtype).name, tuple(sorted(defines.items())))
         if shared > _PLAIN_SHARED_BYTES:
             kernel.max_dynamic_shared_size_bytes = shared
-        kernel(grid, (threads,), tuple(_argument(a) for a in arguments), shared_mem=shared)
     except xp.cuda.compiler.CompileException as error:  # kernels are compiled when they are first used
         raise DeviceError(f"{file}.cu does not compile for this card; the compiler says:\n{error}") from error
+
+    def run(grid: tuple[int, ...], threads: int, arguments: tuple[Any, ...]) -> None:
+        kernel(grid, (threads,), tuple(_argument(a) for a in arguments), shared_mem=shared)
+
+    return run
 
 
 def sharing(tensor: Any) -> Any:

@@ -53,7 +53,7 @@ __device__ __forceinline__ void copy_rows(const Input* A, i64 row_stride, int n,
         if (row < OWN - i) copy_async(there + i * lanes, (const Chunk*)from, row < have - i);
 }
 
-// Blocks are (tiles of columns, parts, groups of stretches_each stretches). parts (parts, 4), list (parts, stretches,
+// Blocks are (tiles of columns, parts, groups: even shares of the stretches). parts (parts, 4), list (parts, stretches,
 // capacity) and starts (parts, stretches, panels_each * WARPS * SLOTS + 1) are those of quads.cu; lists are read up to
 // WARP words beyond their ends.
 //
@@ -61,7 +61,7 @@ __device__ __forceinline__ void copy_rows(const Input* A, i64 row_stride, int n,
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     panels(const Input* A, i64 row_stride, const Real* b, i64 b_stride, const double* weight, i64 count, i64 n,
            double scale_a, double scale_b, const i64* parts, const u32* list, const u32* starts, i64 stretches,
-           i64 panels_each, i64 capacity, i64 stretches_each, i64 d, Real* out, double* sums) {
+           i64 panels_each, i64 capacity, i64 d, Real* out, double* sums) {
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, abreast = lane / TILE;
     const i64 column = (i64)blockIdx.x * TILE + lane % TILE, group = blockIdx.z;
     const bool there = column < n;
@@ -75,8 +75,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     // Constants by way of shuffles: what comes out the compiler keeps, and does not make anew for every entry.
     const u32 lane_bytes = __shfl_sync(EVERY_LANE, lane % LANES * (u32)sizeof(Share), lane);
     const u32 minus = __shfl_sync(EVERY_LANE, (u32)lane << 31, lane | 1);
-    const i64 stretch = group * stretches_each, begin = stretch * panels_each;
-    const i64 end = smaller((count + PANEL - 1) / PANEL, begin + stretches_each * panels_each);
+    const i64 stretch = group * stretches / gridDim.z, begin = stretch * panels_each;
+    const i64 end = smaller((count + PANEL - 1) / PANEL, (group + 1) * stretches / gridDim.z * panels_each);
     starts += (blockIdx.y * stretches + stretch) * (panels_each * WARPS * SLOTS + 1);
     list += (blockIdx.y * stretches + stretch) * capacity + lane % LANES * QUAD + lane / LANES;
     const i64 all = smaller(count, end * PANEL);  // rows of this group and those before
@@ -117,8 +117,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             for (int e = 0; e < EACH && !DIRECT; ++e, from += ABREAST * row_stride)
                 held[e] = (q * EACH + e) * ABREAST + abreast < have ? *from : (Input)0;
 
-            const auto take = [&](int p) {  // pair p of the words at hand, for each row of S
-                const u32 pair = __shfl_sync(EVERY_LANE, word, p, LANES);
+            const auto pair_of = [&](int p) { return __shfl_sync(EVERY_LANE, word, p, LANES); };
+            const auto take = [&](u32 pair) {  // of the words at hand, for each row of S
                 const u32 low = (pair & ROW_BITS << LOW_ROW) | lane_bytes;
                 const u32 high = (pair >> (HIGH_ROW - LOW_ROW) & ROW_BITS << LOW_ROW) | lane_bytes;
                 add(total[q], (const char*)room + low, signed_by((Real)1, pair << 31));
@@ -128,7 +128,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             for (; stop - at > WARP; at += WARP) {
                 const u32 ahead = list[at + WARP];
 #pragma unroll 1
-                for (int p = 0; p < LANES; ++p) take(p);
+                for (int p = 0; p < LANES; ++p) take(pair_of(p));
                 word = ahead;
             }
             const bool last = q + 1 == SLOTS;  // whose words are followed by those of the next phase
@@ -136,8 +136,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             const u32 words = stop - at;
             at = last ? __shfl_sync(EVERY_LANE, next_start, 0) : stop;
             const u32 ahead = list[at];
+            u32 pair = pair_of(0);
 #pragma unroll
-            for (int p = 0; p < LANES && (u32)(QUAD * p) < words; ++p) take(p);
+            for (int p = 0; p < LANES && (u32)(QUAD * p) < words; ++p) {
+                const u32 now = pair;
+                pair = pair_of((p + 1) % LANES);  // before it is needed: it takes as long as what it leads to
+                take(now);
+            }
             word = ahead;
 
 #pragma unroll

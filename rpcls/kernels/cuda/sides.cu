@@ -61,18 +61,18 @@ extern "C" __global__ void quad_sides(const Real* b, i64 b_row_stride, i64 b_col
         Sides own = {j < k ? b + j * b_column_stride : nullptr, b_row_stride, weight, scale_b, 0.0, 0.0};
         for (i64 stretch = group * stretches_each; stretch < smaller(stretches, (group + 1) * stretches_each);
              ++stretch) {
-            const i64 here = blockIdx.y * stretches + stretch;
-            const u32* start = starts + here * (panels * quads + 1) + r / QUAD;
+            const i64 which = blockIdx.y * stretches + stretch;
+            const u32* start = starts + which * (panels * quads + 1) + r / QUAD;
             for (i64 panel = stretch * panels; panel < (stretch + 1) * panels; ++panel, start += quads) {
-                const u32 room = (u32)(panel % ROOMS);
+                const u32 room = (u32)(panel % ROOMS), last = room ? room - 1 : ROOMS - 1;
+                const i64 here = (panel - room) * rows, before = (panel - 1 - last) * rows;  // from places to rows
                 for (u32 at = start[0] + r % QUAD; at < start[1]; at += QUAD) {
-                    const u32 pair = list[here * capacity + at];
+                    const u32 pair = list[which * capacity + at];
 #pragma unroll
                     for (int half = 0; half < 2; ++half) {
                         const u32 place = pair >> (half ? HIGH_ROW : LOW_ROW) & ROW_BITS;
                         if (place == ROOMS * rows) continue;  // no entry
-                        const u32 of = (u32)(place >= rows) + (u32)(place >= 2 * rows);
-                        own.add((panel - (of != room)) * rows + place - of * rows, half ? pair >> 31 : pair & 1u);
+                        own.add(place + (place - room * rows < rows ? here : before), half ? pair >> 31 : pair & 1u);
                     }
                 }
             }

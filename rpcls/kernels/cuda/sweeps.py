@@ -211,8 +211,7 @@ def _panels(rows: Rows, cut: cuts.PanelCut, key: int, d: int, nnz: int) -> tuple
     out, sums = xp.empty((cut.groups, d, n), rows.b.dtype), xp.empty((cut.groups, 3, n))
     launch(
         "panels", "panels", rows.A.dtype, (cut.tiles, len(parts), cut.groups), cuts.PANEL_THREADS,
-        (*rows.contiguous, parts, entries, starts, cut.stretches, cut.panels, cut.capacity, cut.stretches_each, d, out,
-         sums),
+        (*rows.contiguous, parts, entries, starts, cut.stretches, cut.panels, cut.capacity, d, out, sums),
         cut.shared_bytes, PANEL=cut.panel_rows, SLOTS=cut.slots,
         PLAIN=int(rows.weight is None and rows.scale == (1.0, 1.0)),
     )  # fmt: skip
