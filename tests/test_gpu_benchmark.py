@@ -38,8 +38,7 @@ def test_report(monkeypatch: pytest.MonkeyPatch) -> None:
             "4 × 2": {
                 "seconds": {"precondition": [4e-3], "normal equations, CuPy": [2e-3], "direct": [9e-3]},
                 "bytes": 5 * 10**9,
-                "distances": {"precondition": 3e-16},
-                "backward_errors": {"precondition": 4e-15, "normal equations, CuPy": 6e-15, "direct": 1e-16},
+                "distances": {"precondition": 3e-14, "normal equations, CuPy": 4e-13, "direct": 0.0},
             }
         },
         "memory_bytes": 80 * 10**9,
@@ -51,9 +50,11 @@ def test_report(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "| VeRA(2) | 0.50 s | 0.250 | 7, not converged |" in text and "Failed: sweeps: ValueError: what" in text
     assert "Copy bandwidth 5000 GB/s." in text and "| CountSketch | 4.00 ms | 80% | 60% |" in text
     assert (
-        "| precondition | 4.0 ms | 4.0 | 2.00 | 3e-16 |" in text and "100 GB of rows" in text and "80% of the" in text
+        "| precondition | 4.0 ms | 4.0 | 2.00 | – | 3e-14 |" in text
+        and "100 GB of rows" in text
+        and "80% of the" in text
     )
-    assert "| 4 × 2 | precondition | 4.0 ms |" in text  # the normal equations are faster, and not good enough
+    assert "| 4 × 2 | precondition | 4.0 ms |" in text  # the normal equations are faster, and too far away
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -72,11 +73,8 @@ def test_solvers_are_compared(stand_in: Any, monkeypatch: pytest.MonkeyPatch) ->
     lstsq = lambda A, b, rcond: [stand_in.asarray(np.linalg.lstsq(A.held, b.held)[0])]  # noqa: E731
     monkeypatch.setattr(stand_in.linalg, "lstsq", lstsq, raising=False)
     solved = gpu.solvers(stand_in, (900, 6), 10.0)
-    exact = np.linalg.lstsq(A, b)[0]
-    r = b - A @ (1.01 * exact)
-    expected = np.linalg.norm(A.T @ r) / np.linalg.norm(A) / np.linalg.norm(r)
-    assert np.isclose(solved["backward_errors"]["normal equations, CuPy"], expected)
-    good = {name for name, error in solved["backward_errors"].items() if error < 5e-15}
+    assert np.isclose(solved["distances"]["normal equations, CuPy"], 0.01)
+    good = {name for name, far in solved["distances"].items() if far < 1e-13}
     assert good == {"direct", "precondition", "precondition, gram", "precondition, cg", "normal", "auto", "lstsq, CuPy"}
     solved["seconds"]["precondition, cg"], solved["seconds"]["normal equations, CuPy"] = [1e-9], [1e-10]
     assert gpu.fastest(solved) == "precondition, cg"

@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 
 __all__ = [
-    "GATHER_WARPS", "ORDER_THREADS", "PANEL_THREADS", "GatherCut", "GradientCut", "Lists", "PanelCut", "gather_cut",
-    "gradient_cut", "lists_for_gather", "panel_cut", "spans",
+    "GATHER_WARPS", "ORDER_THREADS", "PANEL_THREADS", "QUADS_THREADS", "GatherCut", "GradientCut", "Lists", "PanelCut",
+    "gather_cut", "gradient_cut", "lists_for_gather", "panel_cut", "spans",
 ]  # fmt: skip
 
 WARP = 32
-ORDER_THREADS, MOST_BLOCKS, PLACE_BITS = 512, 16, 14  # entries.cuh, order.cu
+ORDER_THREADS, QUADS_THREADS, MOST_BLOCKS, PLACE_BITS = 512, 1024, 16, 14  # entries.cuh, quads.cu, order.cu
 GATHER_WARPS, MOST_SPAN = 8, 8  # gather.cu, rows.cuh
 PANEL_THREADS, QUAD, MOST_SLOTS, ROOMS, ROW_BYTES = 1024, 4, 8, 3, 128  # panels.cu, quads.cuh
 MOST_WARPS = 16  # gradient.cu: a team's
@@ -25,7 +25,7 @@ MOST_WARPS = 16  # gradient.cu: a team's
 _BLOCKS = 16 * 132  # of a grid: many for each multiprocessor, and a multiple of how many H100 and H200 have
 _LEAST = 16  # rows of A that an accumulator should meet: fewer are not worth adding up
 _TEAM_ROWS = 64  # the fewest of a team of the gradient sweep
-_STRETCH = 8  # panels: catching up ends with a stretch, and longer ones take more shared memory to list
+_STRETCH = 12  # panels: catching up ends with a stretch, and longer ones take more shared memory to list
 _SORTED = 64  # entries of a row of S in a stretch: sorting takes their square, and rows that have many differ little
 _PLACES = 1 << 11  # of rows of A that entries count in the rooms of panels
 
@@ -48,8 +48,8 @@ class Lists(NamedTuple):
         return _list_bytes(self.width, 4 * self.capacity)
 
 
-def _list_bytes(counts: int, bytes_of_entries: int) -> int:
-    return 4 * (counts + ORDER_THREADS // WARP + MOST_BLOCKS + 1) + bytes_of_entries
+def _list_bytes(counts: int, bytes_of_entries: int, threads: int = ORDER_THREADS) -> int:
+    return 4 * (counts + threads // WARP + MOST_BLOCKS + 1) + bytes_of_entries
 
 
 def lists_for_gather(rows: int, sketch_size: int, nnz: int, shared_bytes: int) -> Lists:
@@ -124,7 +124,7 @@ class PanelCut(NamedTuple):
 
 
 def _quad_bytes(quads: int, panels: int, entries: int) -> int:
-    return _list_bytes((QUAD + panels) * quads + 1, 2 * entries)
+    return _list_bytes((QUAD + 1) * panels * quads + 1, 2 * entries, QUADS_THREADS)
 
 
 def panel_cut(rows: int, columns: int, sketch_size: int, nnz: int, itemsize: int, shared_bytes: int) -> PanelCut | None:

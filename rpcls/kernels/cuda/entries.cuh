@@ -9,7 +9,9 @@
 #include "philox.cuh"
 
 #define TAG 1  // rpcls.random.STREAM_TAGS["sparse-sign"]
+#ifndef THREADS
 #define THREADS 512
+#endif
 #define WARPS (THREADS / WARP)
 #define MOST_BLOCKS 16  // z of a part
 
@@ -55,9 +57,10 @@ __device__ __forceinline__ void clear(Part part, i64 d, i64 nnz, u32* edges, u32
     __syncthreads();
 }
 
-// Replace each of `count` numbers by the sum of those before it; room (WARPS) is shared. All threads call it.
+// Replace each of `count` numbers by the sum of those before it; room (WARPS) is shared. All threads call it, each for
+// an odd number of them, so that those of a warp are in different banks.
 __device__ __forceinline__ void add_up(u32* numbers, int count, u32* room) {
-    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, each = (count + THREADS - 1) / THREADS;
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, each = (count + THREADS - 1) / THREADS | 1;
     const int begin = (int)smaller(count, threadIdx.x * each), end = (int)smaller(count, begin + each);
     u32 own = 0;
     for (int i = begin; i < end; ++i) own += numbers[i];

@@ -3,22 +3,11 @@
 //
 // A quad takes as many steps as the row of S that wants most of them, so its rows should want as many. They want
 // different numbers in one panel; but a panel stays in shared memory for two phases, its own and the next, so rows that
-// fall behind may catch up. That takes the steps from 1.6 to 1.25 times the entries, at 1024 rows of S and 8 entries a
+// fall behind may catch up. That takes the steps from 1.6 to 1.22 times the entries, at 1024 rows of S and 8 entries a
 // column.
+#define THREADS 1024
 #include "entries.cuh"
 #include "quads.cuh"
-
-// How far each row of S of a quad has come, phase by phase; its entries lie one behind the other, sorted by row of A.
-struct Progress {
-    u32 end, done, ready;  // places of entries: behind the last, the next, and behind those of the panels at hand
-
-    // The panels up to row `until` of A are there.
-    __device__ __forceinline__ void bring(const u16* sorted, u32 until) {
-        while (ready < end && (sorted[ready] & 0x7fffu) < until) ++ready;
-    }
-
-    __device__ __forceinline__ void take(u32 steps) { done = ready - done < steps ? ready : done + steps; }
-};
 
 __device__ __forceinline__ u32 even(u32 steps) { return (steps + 1) & ~1u; }
 
@@ -26,34 +15,38 @@ __device__ __forceinline__ u32 even(u32 steps) { return (steps + 1) & ~1u; }
 // parts), parts (parts, 4) are first_row, rows, first_z, blocks; capacity and quads hold for the largest part.
 //
 // Leaves list (parts, stretches, capacity): phase after phase, quad after quad, four words for each two steps, one for
-// each row of S. A word is a pair of entries: the sign in bit 0 or 31, and from bit LOW_ROW or HIGH_ROW on the row of
-// A, counted through the rooms of panels: panel i is in room i % 3, and behind the last room is a row of zeros, for
-// rows of S with no entry left. starts (parts, stretches, panels * quads + 1) say where the quads of each phase begin.
+// each row of S. A word is a pair of entries: the sign at the outer end, bit 0 or 31, and from bit LOW_ROW or HIGH_ROW
+// on the row of A, counted through the rooms of panels: panel i is in room i % 3, and behind the last room is a row of
+// zeros, for rows of S with no entry left. starts (parts, stretches, panels * quads + 1) say where the quads of each
+// phase begin.
 extern "C" __global__ void __launch_bounds__(THREADS)
     quads(u64 key, i64 start, i64 count, i64 d, i64 nnz, const i64* parts, i64 panel_rows, i64 panels, i64 capacity,
           i64 quads, u32* list, u32* starts) {
     const i64 stretch = blockIdx.x, here = blockIdx.y * (i64)gridDim.x + stretch, first = stretch * panels * panel_rows;
     const Part part = part_of(parts, blockIdx.y);
     const int rows = (int)smaller(panels * panel_rows, count - first), all = (int)quads, whole = (int)(panels * quads);
-    const u32 room_rows = (u32)panel_rows, phases = ((u32)rows + room_rows - 1) / room_rows;
+    const u32 room_rows = (u32)panel_rows, phases = ((u32)rows + room_rows - 1) / room_rows, wide = (u32)panels;
     list += here * capacity;
     starts += here * (whole + 1);
 
+    // How many entries a row of S has in each panel, then where the next goes, and so in the end behind its entries
+    // there, and before those of the next panel, or of the next row of S.
     SHARED(u32, room);
-    u32* const place = room;                          // (4 quads): how many entries, then where the next goes
-    u32* const begins = place + QUAD * all;           // (panels * quads + 1): steps, then where they begin
-    u32* const meet = begins + whole + 1;             // (WARPS)
-    u32* const edges = meet + WARPS;                  // (MOST_BLOCKS + 1)
+    u32* const place = room;                              // (4 quads, panels)
+    u32* const begins = place + QUAD * whole;             // (panels * quads + 1): steps, then where they begin
+    u32* const meet = begins + whole + 1;                 // (WARPS)
+    u32* const edges = meet + WARPS;                      // (MOST_BLOCKS + 1)
     u16* const sorted = (u16*)(edges + MOST_BLOCKS + 1);  // (entries): the row of A, and the sign on top
-    clear(part, d, nnz, edges, place, QUAD * all);
-    each_entry(key, start + first, rows, part, edges, [&](u32 row, u32, u32) { atomicAdd(place + row, 1u); });
+    clear(part, d, nnz, edges, place, QUAD * whole);
+    each_entry(key, start + first, rows, part, edges,
+               [&](u32 row, u32 i, u32) { atomicAdd(place + row * wide + i / room_rows, 1u); });
     __syncthreads();
-    add_up(place, QUAD * all, meet);
+    add_up(place, QUAD * whole, meet);
     each_entry(key, start + first, rows, part, edges, [&](u32 row, u32 i, u32 sign) {
-        sorted[atomicAdd(place + row, 1u)] = (u16)(sign >> 16 | i);
+        sorted[atomicAdd(place + row * wide + i / room_rows, 1u)] = (u16)(sign >> 16 | i);
     });
     __syncthreads();
-    for (int r = threadIdx.x; r < QUAD * all; r += THREADS) {
+    for (int r = threadIdx.x; r < QUAD * whole; r += THREADS) {
         const u32 low = r ? place[r - 1] : 0;
         sort(sorted + low, place[r] - low, 0x7fffu);
     }
@@ -61,29 +54,28 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
     // A phase takes at least what leaves shared memory after it, and else an even share of what the longest row wants.
     for (int q = threadIdx.x; q < all; q += THREADS) {
-        Progress of[QUAD];
-        u32 longest = 0, taken = 0;
+        const u32* const own = place + QUAD * q * wide;
+        u32 done[QUAD], longest = 0, taken = 0;
 #pragma unroll
-        for (int r = 0; r < QUAD; ++r) {
-            of[r].done = of[r].ready = QUAD * q + r ? place[QUAD * q + r - 1] : 0;
-            of[r].end = place[QUAD * q + r];
-            longest = max(longest, of[r].end - of[r].done);
+        for (u32 r = 0; r < QUAD; ++r) {
+            done[r] = q + r ? own[(int)(r * wide) - 1] : 0;
+            longest = max(longest, own[(r + 1) * wide - 1] - done[r]);
         }
-        for (u32 phase = 0; phase < (u32)panels; ++phase) {
+        for (u32 phase = 0; phase < wide; ++phase) {
             u32 least = 0, most = 0;
 #pragma unroll
-            for (int r = 0; r < QUAD; ++r) {
-                const u32 before = of[r].ready;
-                of[r].bring(sorted, (phase + 1) * room_rows);
-                const u32 leaving = phase + 1 < phases ? before : of[r].ready;
-                least = max(least, leaving - min(leaving, of[r].done));
-                most = max(most, of[r].ready - of[r].done);
+            for (u32 r = 0; r < QUAD; ++r) {
+                const u32 ready = own[r * wide + phase];
+                const u32 before = phase && phase < phases ? own[r * wide + phase - 1] : 0;
+                const u32 leaving = phase + 1 == phases ? ready : before;
+                least = max(least, leaving - min(leaving, done[r]));
+                most = max(most, ready - done[r]);
             }
             const u32 share = longest * (2 * phase + 1) / (2 * phases - 1);
             const u32 wanted = min(even(most), (share - min(share, taken)) & ~1u);
             const u32 steps = max(even(least), wanted);
 #pragma unroll
-            for (int r = 0; r < QUAD; ++r) of[r].take(steps);
+            for (u32 r = 0; r < QUAD; ++r) done[r] = min(own[r * wide + phase], done[r] + steps);
             taken += steps;
             begins[phase * all + q] = steps / 2 * QUAD;
         }
@@ -94,29 +86,25 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     for (int i = threadIdx.x; i <= whole; i += THREADS) starts[i] = begins[i];
 
     for (int r = threadIdx.x; r < QUAD * all; r += THREADS) {
-        Progress own;
-        own.done = own.ready = r ? place[r - 1] : 0;
-        own.end = place[r];
-        u32 next = (u32)(stretch * panels % ROOMS);  // the room of the panel
+        u32 p = r ? place[r * wide - 1] : 0;               // of the entry that is next
+        u32 next = (u32)(stretch * panels % ROOMS);        // the room of the panel
         for (u32 phase = 0; phase < phases; ++phase) {
             const u32 from = begins[phase * all + r / QUAD], to = begins[phase * all + r / QUAD + 1];
-            const u32 limit = phase * room_rows, now = next, last = next ? next - 1 : ROOMS - 1;
+            const u32 limit = phase * room_rows, now = next * room_rows;
+            const u32 last = (next ? next - 1 : ROOMS - 1) * room_rows + room_rows;
+            const u32 ready = place[r * wide + phase], stop = min(ready, p + (to - from) / QUAD * 2);
             next = next + 1 < ROOMS ? next + 1 : 0;
-            own.bring(sorted, limit + room_rows);
-            u32 p = own.done;
-            own.take((to - from) / QUAD * 2);
             for (u32 word = from + r % QUAD; word < to; word += QUAD) {
                 u32 row[2], sign[2];
 #pragma unroll
                 for (int half = 0; half < 2; ++half, ++p) {
-                    const u32 entry = p < own.done ? sorted[p] : 0, i = entry & 0x7fffu;
-                    row[half] = p >= own.done ? ROOMS * room_rows
-                                : i < limit   ? last * room_rows + i + room_rows - limit
-                                              : now * room_rows + i - limit;
+                    const u32 entry = p < stop ? sorted[p] : 0, i = (entry & 0x7fffu) - limit;
+                    row[half] = p >= stop ? ROOMS * room_rows : i < room_rows ? now + i : last + i;
                     sign[half] = entry >> 15;
                 }
                 list[word] = sign[0] | row[0] << LOW_ROW | row[1] << HIGH_ROW | sign[1] << 31;
             }
+            p = min(p, stop);
         }
     }
 }

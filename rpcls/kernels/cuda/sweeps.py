@@ -203,7 +203,7 @@ def _panels(rows: Rows, cut: cuts.PanelCut, key: int, d: int, nnz: int) -> tuple
     entries = xp.empty((*grid, cut.capacity), np.uint32)
     starts = xp.empty((*grid, cut.panels * cut.quads + 1), np.uint32)
     launch(
-        "quads", "quads", rows.b.dtype, grid[::-1], cuts.ORDER_THREADS,
+        "quads", "quads", rows.b.dtype, grid[::-1], cuts.QUADS_THREADS,
         (np.uint64(key), rows.start, m, d, nnz, parts, cut.panel_rows, cut.panels, cut.capacity, cut.quads, entries,
          starts),
         cut.bytes_to_list,
