@@ -102,6 +102,12 @@ inline unsigned atomicAdd(unsigned* place, unsigned value) {
 }
 inline unsigned min(unsigned a, unsigned b) { return a < b ? a : b; }
 inline unsigned max(unsigned a, unsigned b) { return a < b ? b : a; }
+inline unsigned __vminu2(unsigned a, unsigned b) {  // of both halves
+    return min(a & 0xffffu, b & 0xffffu) | min(a >> 16, b >> 16) << 16;
+}
+inline unsigned __vmaxu2(unsigned a, unsigned b) {
+    return max(a & 0xffffu, b & 0xffffu) | max(a >> 16, b >> 16) << 16;
+}
 inline int __popcll(unsigned long long word) { return __builtin_popcountll(word); }
 
 namespace host {

@@ -289,7 +289,9 @@ def listed(S: Any, m: int, start: int, rows: int, panels: int) -> tuple[np.ndarr
     words = np.zeros((stretches, capacity), np.uint32)
     starts = np.zeros((stretches, panels * quads + 1), np.uint32)
     key, parts = np.uint64(S.key.value), np.array([[0, d, 0, nnz]])
-    arguments = (key, start, m, d, nnz, parts, rows, panels, capacity, quads, words, starts)
+    nothing = (None, 0, 0, None, 0, 1.0)  # no right-hand side, and no weights
+    sides = np.empty((stretches, d, 1))
+    arguments = (key, start, m, d, nnz, parts, rows, panels, capacity, quads, *nothing, words, starts, sides)
     shared = cuts._quad_bytes(quads, panels, entries)
     kernels("quads", "float32").quads((stretches, 1), (cuts.QUADS_THREADS,), arguments, shared)
     return words, starts.astype(int)

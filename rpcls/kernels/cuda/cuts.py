@@ -104,11 +104,6 @@ class PanelCut(NamedTuple):
     shared_bytes: int
 
     @property
-    def width(self) -> int:
-        """Rows of a part."""
-        return int(self.parts[:, 1].max())
-
-    @property
     def quads(self) -> int:
         return PANEL_THREADS // WARP * self.slots
 

@@ -35,19 +35,18 @@ template <typename Take>
 __device__ __forceinline__ void each_entry(u64 key, i64 start, int rows, Part part, const u32* edges, Take take) {
     const i64 first_draw = part.first_z / 4;
     const int draws = (int)((part.first_z + part.blocks + 3) / 4 - first_draw);
-    for (int place = threadIdx.x; place < rows * draws; place += THREADS) {
-        const int i = place % rows;
-        const i64 draw = first_draw + place / rows;
-        const Words drawn = philox(key, (u64)(start + i), (u32)draw, TAG);
+    for (i64 draw = first_draw; draw < first_draw + draws; ++draw)
+        for (int i = threadIdx.x; i < rows; i += THREADS) {
+            const Words drawn = philox(key, (u64)(start + i), (u32)draw, TAG);
 #pragma unroll
-        for (int word = 0; word < 4; ++word) {
-            const int z = (int)(4 * draw + word - part.first_z);
-            if (z < 0 || z >= part.blocks) continue;
-            const u64 code = code_of(drawn.w[word], edges[z], edges[z + 1] - edges[z]);
-            const u32 row = (u32)(code >> 1) - (u32)part.first_row;  // wraps around below the first
-            if (row < (u32)part.rows) take(row, (u32)i, (u32)(code & 1u) << 31);
+            for (int word = 0; word < 4; ++word) {
+                const int z = (int)(4 * draw + word - part.first_z);
+                if (z < 0 || z >= part.blocks) continue;
+                const u64 code = code_of(drawn.w[word], edges[z], edges[z + 1] - edges[z]);
+                const u32 row = (u32)(code >> 1) - (u32)part.first_row;  // wraps around below the first
+                if (row < (u32)part.rows) take(row, (u32)i, (u32)(code & 1u) << 31);
+            }
         }
-    }
 }
 
 // Where the blocks of the part begin in S, and no entries yet in its `width` rows. All threads call it.
@@ -81,13 +80,13 @@ __device__ __forceinline__ void add_up(u32* numbers, int count, u32* room) {
     __syncthreads();
 }
 
-// Sort entries by the row of A that their lower bits are.
+// Sort entries by their lower sixteen bits.
 template <typename Entry>
-__device__ __forceinline__ void sort(Entry* entries, u32 count, u32 row_bits) {
+__device__ __forceinline__ void sort(Entry* entries, u32 count) {
     for (u32 p = 1; p < count; ++p) {
         const Entry entry = entries[p];
         u32 q = p;
-        for (; q > 0 && (entries[q - 1] & row_bits) > (entry & row_bits); --q) entries[q] = entries[q - 1];
+        for (; q > 0 && (entries[q - 1] & 0xffffu) > (entry & 0xffffu); --q) entries[q] = entries[q - 1];
         entries[q] = entry;
     }
 }

@@ -46,7 +46,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     for (int r = threadIdx.x; r < wide; r += THREADS) {
         const u32 low = r ? place[r - 1] : 0, have = place[r] - low;
         bounds[r] = low | have << 16;
-        sort(sorted + low, have, 0xffffu);
+        sort(sorted + low, have);
     }
     __syncthreads();
     const u32 total = place[wide - 1];

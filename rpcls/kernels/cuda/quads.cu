@@ -8,6 +8,40 @@
 #define THREADS 1024
 #include "entries.cuh"
 #include "quads.cuh"
+#include "sides.cuh"
+
+#define FEW 16  // entries that are sorted in registers
+
+// Sort two lists side by side, one in each half of a word: by Batcher's network, so that all lanes take the same steps.
+__device__ __forceinline__ void sort_two(u16* one, u32 count, u16* other, u32 other_count) {
+    if (count > FEW || other_count > FEW) {
+        sort(one, count);
+        sort(other, other_count);
+        return;
+    }
+    u32 both[FEW];
+#pragma unroll
+    for (u32 i = 0; i < FEW; ++i)
+        both[i] = (i < count ? one[i] : 0xffffu) | (i < other_count ? other[i] : 0xffffu) << 16;
+#pragma unroll
+    for (int runs = 0; 1 << runs < FEW; ++runs)
+#pragma unroll
+        for (int step = runs; step >= 0; --step)
+#pragma unroll
+            for (int i = 0; i < FEW; ++i) {
+                const int run = 1 << runs, apart = 1 << step, from = i - apart % run;
+                if (from < 0 || from / apart % 2 || i + apart >= FEW) continue;
+                if (i / (2 * run) != (i + apart) / (2 * run)) continue;
+                const u32 a = both[i], b = both[i + apart];
+                both[i] = __vminu2(a, b);
+                both[i + apart] = __vmaxu2(a, b);
+            }
+#pragma unroll
+    for (u32 i = 0; i < FEW; ++i) {
+        if (i < count) one[i] = (u16)both[i];
+        if (i < other_count) other[i] = (u16)(both[i] >> 16);
+    }
+}
 
 __device__ __forceinline__ u32 even(u32 steps) { return (steps + 1) & ~1u; }
 
@@ -18,10 +52,11 @@ __device__ __forceinline__ u32 even(u32 steps) { return (steps + 1) & ~1u; }
 // each row of S. A word is a pair of entries: the sign at the outer end, bit 0 or 31, and from bit LOW_ROW or HIGH_ROW
 // on the row of A, counted through the rooms of panels: panel i is in room i % 3, and behind the last room is a row of
 // zeros, for rows of S with no entry left. starts (parts, stretches, panels * quads + 1) say where the quads of each
-// phase begin.
+// phase begin. sides (stretches, d, k + 1) = S[b 1], stretch by stretch.
 extern "C" __global__ void __launch_bounds__(THREADS)
     quads(u64 key, i64 start, i64 count, i64 d, i64 nnz, const i64* parts, i64 panel_rows, i64 panels, i64 capacity,
-          i64 quads, u32* list, u32* starts) {
+          i64 quads, const Real* b, i64 b_row_stride, i64 b_column_stride, const double* weight, i64 k, double scale_b,
+          u32* list, u32* starts, double* sides) {
     const i64 stretch = blockIdx.x, here = blockIdx.y * (i64)gridDim.x + stretch, first = stretch * panels * panel_rows;
     const Part part = part_of(parts, blockIdx.y);
     const int rows = (int)smaller(panels * panel_rows, count - first), all = (int)quads, whole = (int)(panels * quads);
@@ -36,21 +71,29 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     u32* const begins = place + QUAD * whole;             // (panels * quads + 1): steps, then where they begin
     u32* const meet = begins + whole + 1;                 // (WARPS)
     u32* const edges = meet + WARPS;                      // (MOST_BLOCKS + 1)
-    u16* const sorted = (u16*)(edges + MOST_BLOCKS + 1);  // (entries): the row of A, and the sign on top
+    u16* const sorted = (u16*)(edges + MOST_BLOCKS + 1);  // (entries): the row of A, and the sign below
     clear(part, d, nnz, edges, place, QUAD * whole);
     each_entry(key, start + first, rows, part, edges,
                [&](u32 row, u32 i, u32) { atomicAdd(place + row * wide + i / room_rows, 1u); });
     __syncthreads();
     add_up(place, QUAD * whole, meet);
     each_entry(key, start + first, rows, part, edges, [&](u32 row, u32 i, u32 sign) {
-        sorted[atomicAdd(place + row * wide + i / room_rows, 1u)] = (u16)(sign >> 16 | i);
+        sorted[atomicAdd(place + row * wide + i / room_rows, 1u)] = (u16)(i << 1 | sign >> 31);
     });
     __syncthreads();
-    for (int r = threadIdx.x; r < QUAD * whole; r += THREADS) {
-        const u32 low = r ? place[r - 1] : 0;
-        sort(sorted + low, place[r] - low, 0x7fffu);
+    for (int r = 2 * threadIdx.x; r < QUAD * whole; r += 2 * THREADS) {
+        const u32 low = r ? place[r - 1] : 0, middle = place[r];
+        sort_two(sorted + low, middle - low, sorted + middle, place[r + 1] - middle);
     }
     __syncthreads();
+
+    for (i64 r = threadIdx.x; r < part.rows; r += THREADS)
+        for (i64 j = 0; j == 0 || j < k; ++j) {
+            Sides own = {j < k ? b + j * b_column_stride : nullptr, b_row_stride, weight, scale_b, 0.0, 0.0};
+            for (u32 p = r ? place[r * wide - 1] : 0; p < place[r * wide + wide - 1]; ++p)
+                own.add(first + (sorted[p] >> 1), sorted[p] & 1u);
+            own.keep(j, k, sides + (stretch * d + part.first_row + r) * (k + 1));
+        }
 
     // A phase takes at least what leaves shared memory after it, and else an even share of what the longest row wants.
     for (int q = threadIdx.x; q < all; q += THREADS) {
@@ -98,9 +141,9 @@ extern "C" __global__ void __launch_bounds__(THREADS)
                 u32 row[2], sign[2];
 #pragma unroll
                 for (int half = 0; half < 2; ++half, ++p) {
-                    const u32 entry = p < stop ? sorted[p] : 0, i = (entry & 0x7fffu) - limit;
+                    const u32 entry = p < stop ? sorted[p] : 0, i = (entry >> 1) - limit;
                     row[half] = p >= stop ? ROOMS * room_rows : i < room_rows ? now + i : last + i;
-                    sign[half] = entry >> 15;
+                    sign[half] = entry & 1u;
                 }
                 list[word] = sign[0] | row[0] << LOW_ROW | row[1] << HIGH_ROW | sign[1] << 31;
             }

@@ -136,7 +136,9 @@ def sparse_sign(rows: Rows, key: int, d: int, nnz: int) -> Swept:
         zeros = np.zeros((d, k + 1)), np.zeros((n, 2 + k)), np.zeros((2, k)), 0.0
         return Swept(cupy().zeros((d, n), rows.b.dtype), *zeros)
     cut = cuts.panel_cut(m, n, d, nnz, rows.b.dtype.itemsize, shared_bytes()) if nnz > 1 else None
-    listed = 8 * nnz * m if cut is None else cut.bytes_of_lists  # for a gather an entry, and a share of its bounds
+    listed = 8 * nnz * m  # for a gather: an entry, and a share of its bounds
+    if cut is not None:
+        listed = cut.bytes_of_lists + 8 * cut.stretches * d * (k + 1)
     for part in _parts(rows, -(-m // -(-listed // _LIST_BYTES))):
         one = _sparse_sign(part, key, d, nnz)
         swept = one if swept is None else swept.plus(one)
@@ -153,15 +155,16 @@ def _sparse_sign(rows: Rows, key: int, d: int, nnz: int) -> Swept:
     return Swept(add_lanes(SA, factor), xp.asnumpy(add_lanes(sides, factor)), columns, *_totals(rows))
 
 
-def _sides(rows: Rows, name: str, parts: Any, width: int, lists: int, d: int, arguments: tuple[Any, ...]) -> Any:
-    """S[b 1] (·, d, k + 1) by a kernel of sides.cu, from `lists` lists for each part."""
+def _sides(rows: Rows, lists: cuts.Lists, parts: Any, entries: Any, bounds: Any, d: int) -> Any:
+    """√nnz·S[b 1] (·, d, k + 1) from the lists of a gather."""
     k = rows.b.shape[1]
-    groups = min(lists, _SIDE_GROUPS, max(1, _SIDE_BYTES // (8 * d * (k + 1))))
-    each = -(-lists // groups)
-    sides = cupy().empty((-(-lists // each), d, k + 1))
+    groups = min(lists.lanes, _SIDE_GROUPS, max(1, _SIDE_BYTES // (8 * d * (k + 1))))
+    each = -(-lists.lanes // groups)
+    sides = cupy().empty((-(-lists.lanes // each), d, k + 1))
     launch(
-        "sides", name, rows.b.dtype, (-(-width // _THREADS), len(parts), len(sides)), _THREADS,
-        (rows.b, *strides(rows.b), rows.weight, k, rows.scale[1], d, parts, *arguments, each, sides),
+        "sides", "sides", rows.b.dtype, (-(-lists.width // _THREADS), len(parts), len(sides)), _THREADS,
+        (rows.b, *strides(rows.b), rows.weight, k, rows.scale[1], d, parts, entries, bounds, lists.lanes,
+         lists.lane_rows, lists.capacity, lists.width, each, sides),
     )  # fmt: skip
     return sides
 
@@ -192,20 +195,20 @@ def _gather(rows: Rows, key: int, d: int, nnz: int) -> tuple[Any, Any, Any]:
              cut.lanes_each, cut.rows_each, int(part[0]), int(part[1]), d, out, sums[p] if p < exact else None),
             8 * 32 * cuts.GATHER_WARPS, SPAN=span, EXACT=int(p < exact),
         )  # fmt: skip
-    arguments = (entries, bounds, lists.lanes, lists.lane_rows, lists.capacity, lists.width)
-    return out, sums.reshape(-1, 3, n), _sides(rows, "sides", parts, lists.width, lists.lanes, d, arguments)
+    return out, sums.reshape(-1, 3, n), _sides(rows, lists, parts, entries, bounds, d)
 
 
 def _panels(rows: Rows, cut: cuts.PanelCut, key: int, d: int, nnz: int) -> tuple[Any, Any, Any]:
     """As `_gather`."""
-    (m, n, _), xp = rows.shape, cupy()
+    (m, n, k), xp = rows.shape, cupy()
     parts, grid = xp.asarray(cut.parts), (len(cut.parts), cut.stretches)
     entries = xp.empty((*grid, cut.capacity), np.uint32)
     starts = xp.empty((*grid, cut.panels * cut.quads + 1), np.uint32)
+    sides = xp.empty((cut.stretches, d, k + 1))
     launch(
         "quads", "quads", rows.b.dtype, grid[::-1], cuts.QUADS_THREADS,
-        (np.uint64(key), rows.start, m, d, nnz, parts, cut.panel_rows, cut.panels, cut.capacity, cut.quads, entries,
-         starts),
+        (np.uint64(key), rows.start, m, d, nnz, parts, cut.panel_rows, cut.panels, cut.capacity, cut.quads, rows.b,
+         *strides(rows.b), rows.weight, k, rows.scale[1], entries, starts, sides),
         cut.bytes_to_list,
     )  # fmt: skip
     out, sums = xp.empty((cut.groups, d, n), rows.b.dtype), xp.empty((cut.groups, 3, n))
@@ -215,8 +218,7 @@ def _panels(rows: Rows, cut: cuts.PanelCut, key: int, d: int, nnz: int) -> tuple
         cut.shared_bytes, PANEL=cut.panel_rows, SLOTS=cut.slots,
         PLAIN=int(rows.weight is None and rows.scale == (1.0, 1.0)),
     )  # fmt: skip
-    arguments = (entries, starts, cut.stretches, cut.panel_rows, cut.panels, cut.capacity, cut.quads)
-    return out, sums, _sides(rows, "quad_sides", parts, cut.width, cut.stretches, d, arguments)
+    return out, sums, sides
 
 
 # -- exact sums ---------------------------------------------------------------------------------------
