@@ -515,7 +515,7 @@ def test_parts_hold_every_row_of_the_sketch_once(d: int, nnz: int, itemsize: int
         else:
             assert max(cut.shared_bytes, cut.bytes_to_list) <= shared
             assert cut.panel_rows % 64 == 0 and 3 * cut.panel_rows < 1 << 11
-            assert cut.width <= 128 * cut.slots <= 1024 and cut.panels * cut.panel_rows < 1 << 15
+            assert cut.parts[:, 1].max() <= 128 * cut.slots <= 1024 and cut.panels * cut.panel_rows < 1 << 15
             assert 1 <= cut.groups <= cut.stretches
             stretch = cut.panels * cut.panel_rows
             assert (cut.stretches - 1) * stretch < m <= cut.stretches * stretch

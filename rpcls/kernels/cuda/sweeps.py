@@ -151,8 +151,10 @@ def _sparse_sign(rows: Rows, key: int, d: int, nnz: int) -> Swept:
     cut = cuts.panel_cut(m, n, d, nnz, rows.b.dtype.itemsize, shared_bytes()) if nnz > 1 else None
     SA, sums, sides = _gather(rows, key, d, nnz) if cut is None else _panels(rows, cut, key, d, nnz)
     factor = 1 / np.sqrt(nnz)
+    # All is under way before anything is waited for.
+    SA, sides, sums, totals = add_lanes(SA, factor), add_lanes(sides, factor), add_lanes(sums)[None], _totals(rows)
     columns = _columns(rows, sums)
-    return Swept(add_lanes(SA, factor), xp.asnumpy(add_lanes(sides, factor)), columns, *_totals(rows))
+    return Swept(SA, xp.asnumpy(sides), columns, *_told(totals))
 
 
 def _sides(rows: Rows, lists: cuts.Lists, parts: Any, entries: Any, bounds: Any, d: int) -> Any:
@@ -240,7 +242,7 @@ def exact(rows: Rows) -> tuple[np.ndarray, np.ndarray, float]:
                 (*part.contiguous, lane_rows, sums), 8 * 32 * cuts.GATHER_WARPS, SPAN=span,
             )  # fmt: skip
         found.append(_columns(part, sums))
-    return sum(found[1:], found[0]), *_totals(rows)
+    return sum(found[1:], found[0]), *_told(_totals(rows))
 
 
 def _columns(rows: Rows, sums: Any) -> np.ndarray:
@@ -257,16 +259,22 @@ def _columns(rows: Rows, sums: Any) -> np.ndarray:
     return columns
 
 
-def _totals(rows: Rows) -> tuple[np.ndarray, float]:
+def _totals(rows: Rows) -> Any:
+    """1ᵀb, squared norms of b and the total weight, (2k + 1,) on the card."""
     (m, _, k), xp = rows.shape, cupy()
     lanes = -(-m // _TOTAL_ROWS)
     if lanes == 0:
-        return np.zeros((2, k)), 0.0
+        return xp.zeros(2 * k + 1)
     out = xp.empty((lanes, 2 * k + 1))
     arguments = (rows.b, *strides(rows.b), rows.weight, m, k, rows.scale[1], _TOTAL_ROWS, out)
     launch("sides", "totals", rows.b.dtype, (lanes,), _THREADS, arguments, 8 * 3 * _THREADS // 32)
-    totals = xp.asnumpy(add_lanes(out))
-    return totals[:-1].reshape(2, k), float(totals[-1])
+    return add_lanes(out)
+
+
+def _told(totals: Any) -> tuple[np.ndarray, float]:
+    """The right and weight of a `Swept`."""
+    found = cupy().asnumpy(totals)
+    return found[:-1].reshape(2, -1), float(found[-1])
 
 
 # -- other sketches -----------------------------------------------------------------------------------
