@@ -26,7 +26,9 @@ ROOT = Path(__file__).resolve().parent.parent
 STUDY = ROOT / "docs" / "study"
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = ("README.md", "docs/benchmarks.md", "docs/accuracy.md")
-RESULTS_SHOWN = ("compress", "accuracy", "which_solver", "adapters", "adam", "token_sketch")  # in docs/benchmarks.md
+RESULTS_SHOWN = (  # in docs/benchmarks.md
+    "compress", "accuracy", "which_solver", "gpu", "adapters", "adam", "token_sketch",
+)  # fmt: skip
 SKETCH = "SparseSign(nnz_per_column=8)"
 _TOLD = ("processor", "cores usable", "Python", "numpy", "scipy", "numba", "BLAS")
 
@@ -58,6 +60,7 @@ def sections(page: str) -> dict[str, str]:
         "map": "\n\n".join(solvers),
         "benchmarks": _result("compress", page).partition("\n\n## ")[0],  # the rest is for docs/benchmarks.md
         "accuracy": _result("accuracy", page).partition("\n\n## ")[0],
+        "gpu": _card(_result("gpu", page).split("\n\n")),
     }
 
 
@@ -77,6 +80,12 @@ def _result(name: str, page: str) -> str:
     folder = Path(os.path.relpath(RESULTS, (ROOT / page).parent)).as_posix()
     text = re.sub(r"\]\((?![a-z]+:|#)", f"]({folder}/", text)
     return text if page == "README.md" else re.sub(r"^## ", "### ", text, flags=re.MULTILINE)
+
+
+def _card(parts: list[str]) -> str:
+    """Sweeps, the map of solvers, and rows of the host."""
+    shown = ("Written by", "card ", "Copy bandwidth", "| sweep", "| float64", "Which solver", "Compress under")
+    return "\n\n".join(part for part in parts if part.startswith(shown))
 
 
 def _errors(grid: Grid) -> str:
