@@ -120,7 +120,7 @@ def test_a_gram_matrix_that_is_not_good_enough_is_found_out(monkeypatch: pytest.
     right = {s: c.solve(s).x for s in (RobustPartiallyCompressed(0.05), RobustFullyCompressed(0.05))}
     found, used = GramRidge.of, []
 
-    def off(P: np.ndarray, h: np.ndarray) -> GramRidge:
+    def off(P: np.ndarray, h: np.ndarray, *_: object) -> GramRidge:
         ridge = found(P, h)
         assert ridge is not None
         used.append(dataclasses.replace(ridge, s=ridge.s * (1 + 1e-7)))
