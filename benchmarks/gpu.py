@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gpu_targets import targets
 from harness import RESULTS, median, table, write
 
 import rpcls
@@ -304,7 +305,7 @@ def report(data: dict[str, Any]) -> str:
         header = [f"sweep, float32, {swept['shape']}", "time", "share of the copy bandwidth", "wanted"]
         parts.append(table(header, lines))
     if data["solves"]:
-        parts += report_of_solves(data["solves"], copy)
+        parts += [*report_of_solves(data["solves"], copy), targets(data)]
     if host := data["host"]:
         parts.append(
             f"Compress under CountSketch of {host['bytes'] / 1e9:.0f} GB of rows in pinned host memory, on a card with "
@@ -326,7 +327,7 @@ def report(data: dict[str, Any]) -> str:
             "many tokens on the card; their times hold the drawing of the bases, on the host.",
         ]
     parts += [f"Failed: {part}: {error}" for part, error in data["failed"].items()]
-    return "\n\n".join(parts)
+    return "\n\n".join(filter(None, parts))
 
 
 def report_of_solves(solves: dict[str, Any], copy: float) -> list[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from .errors import InvalidTypeError, InvalidValueError
-from .rates import CARD, CARD_VECTOR, COPY, VECTOR, Rates, rates
+from .rates import CARD, CARD_VECTOR, COPY, VECTOR, Rates, card_growth, growth, rates
 
 __all__ = ["Plan", "PlannedSolver", "plan"]
 
@@ -177,9 +178,11 @@ def plan(
         raise InvalidValueError(f"device must be None, 'cpu' or 'cuda', got {device!r}")
     if from_host and device != "cuda":
         raise InvalidValueError(f"from_host is for device='cuda', which copies the rows, got device={device!r}")
-    table, vector = (CARD, CARD_VECTOR) if device == "cuda" else (rates(), VECTOR)
+    table, vector, grows = (CARD, CARD_VECTOR, card_growth) if device == "cuda" else (rates(), VECTOR, growth)
     copy = COPY if from_host else 0.0
-    work = _Work(table, vector, copy, m if m is not None else _UNKNOWN_ROWS, n, np.dtype(dtype).itemsize, nnz, n_rhs)
+    work = _Work(
+        table, vector, grows, copy, m if m is not None else _UNKNOWN_ROWS, n, np.dtype(dtype).itemsize, nnz, n_rhs
+    )
     ways = [work.direct()]
     if m is None or m > 2 * max(_MULTIPLES[0] * n, _LEAST_SIZE):
         if nnz is None:
@@ -221,6 +224,7 @@ def _check_count(name: str, value: Any, least: int) -> None:
 class _Work:
     rates: Rates
     vector: float
+    growth: Callable[[int], float]
     copy: float
     m: int
     n: int
@@ -246,7 +250,7 @@ class _Work:
         """A compress sweep and the factor of what it leaves."""
         if self.nnz is None:
             SA = 8 * d * self.n * self.itemsize  # a byte of it, cleared, filled and put together, costs as eight of A
-            sweep = self.rates.compress * (self.bytes * self.rates.growth(d) + SA)
+            sweep = self.rates.compress * (self.bytes * self.growth(d) + SA)
         else:
             sweep = self.rates.compress_entry * self.nnz
         factor = 2.0 * d * self.n**2 * self.rates.at("factor", self.n)

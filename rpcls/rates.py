@@ -32,7 +32,7 @@ class Rates:
     read : float
         Per byte of A, in a sweep bound by memory (`gradient`, `normal`).
     compress : float
-        Per byte of A, in a SparseSign(8) `compress` sweep with a sketch of up to 1000 rows, `growth` times as much
+        Per byte of A, in a SparseSign(8) `compress` sweep with a sketch of up to 1000 rows, `growth(d)` times as much
         with more; and eight times as much per byte of SA.
     blas3 : tuple of (int, float)
         Per flop of the `gram` sweep at numbers of columns n; between them, by interpolation in log n.
@@ -62,12 +62,6 @@ class Rates:
     entry: float
     compress_entry: float
     sweep: float
-
-    def growth(self, d: int) -> float:
-        """How much longer a `compress` sweep takes with a sketch of d rows than with one of 1000."""
-        if self is CARD:  # which goes over A again for every thousand rows, or once for every block of S
-            return min(1 + 0.3 * max(0.0, d / 1024 - 1), 2.6)
-        return 1 + 0.2 * max(0.0, math.log2(d / 1000))  # as the sketch leaves the caches
 
     def at(self, name: str, n: int) -> float:
         """Seconds per flop of `name` at n columns."""
@@ -100,13 +94,23 @@ CARD = Rates(
     compress=8e-13,
     blas3=((16, 4e-13), (64, 1e-13), (256, 4.3e-14), (2000, 2.6e-14)),
     factor=((16, 1e-8), (64, 5e-10), (256, 1.4e-11), (2000, 9e-14)),
-    direct=((16, 2.5e-11), (64, 7e-12), (256, 5e-13), (2000, 1.4e-13)),
+    direct=((16, 2.5e-11), (64, 7e-12), (256, 5e-13), (2000, 1.9e-13)),
     entry=9e-12,
     compress_entry=4e-11,
     sweep=0.0002,
 )
 COPY = 2e-11  # seconds per byte of rows in host memory that a sweep copies to the card
 VECTOR, CARD_VECTOR = 1e-9, 1e-11  # seconds per flop of what an iteration does with vectors and a triangle
+
+
+def growth(d: int) -> float:
+    """How much longer a `compress` sweep takes with a sketch of d rows than of 1000, as SA leaves the caches."""
+    return 1 + 0.2 * max(0.0, math.log2(d / 1000))
+
+
+def card_growth(d: int) -> float:
+    """The same on a card, which goes over A again for every thousand rows, or once for every block of S."""
+    return min(1 + 0.3 * max(0.0, d / 1024 - 1), 2.6)
 
 
 def rates_path() -> Path:

@@ -95,17 +95,24 @@ def launch(
 def prepared(file: str, name: str, dtype: Any, shared: int = 0, **defines: int) -> Callable[..., None]:
     """The kernel that `launch` runs, for many launches: a function of grid, threads and arguments."""
     xp = cupy()
-    try:
+    with _compiling(xp, file):
         kernel = _kernel(xp, file, name, np.dtype(dtype).name, tuple(sorted(defines.items())))
         if shared > _PLAIN_SHARED_BYTES:
             kernel.max_dynamic_shared_size_bytes = shared
-    except xp.cuda.compiler.CompileException as error:  # kernels are compiled when they are first used
-        raise DeviceError(f"{file}.cu does not compile for this card; the compiler says:\n{error}") from error
 
     def run(grid: tuple[int, ...], threads: int, arguments: tuple[Any, ...]) -> None:
-        kernel(grid, (threads,), tuple(_argument(a) for a in arguments), shared_mem=shared)
+        with _compiling(xp, file):  # a kernel is compiled for a card when it is first used there
+            kernel(grid, (threads,), tuple(_argument(a) for a in arguments), shared_mem=shared)
 
     return run
+
+
+@contextmanager
+def _compiling(xp: Any, file: str) -> Iterator[None]:
+    try:
+        yield
+    except xp.cuda.compiler.CompileException as error:
+        raise DeviceError(f"{file}.cu does not compile for this card; the compiler says:\n{error}") from error
 
 
 def sharing(tensor: Any) -> Any:
